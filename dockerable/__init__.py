@@ -1,0 +1,1 @@
+"""How a Django project runs as one production image."""

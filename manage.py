@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Django's command line for this project.
+
+Exit statuses, beside those of Django's commands: 65, 66, 73, 78 for settings that are wrong (see
+dockerable/settings.py), 69 without the packages of requirements.txt.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+PACKAGES = ("django", "pydantic", "pydantic_settings")
+
+
+def main() -> None:
+    """Run the command that the arguments name, against the local settings unless told otherwise."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings.local.settings")
+    settings_module = os.environ["DJANGO_SETTINGS_MODULE"]
+    try:
+        from django.core.management import execute_from_command_line
+
+        from dockerable.settings import SettingsError
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        give_up(
+            69,
+            f"{error.name} is not installed for {sys.executable}: python3 -m pip install -r requirements.txt",
+        )
+    try:
+        execute_from_command_line(sys.argv)
+    except SettingsError as error:
+        give_up(error.exit_status, *error.problems)
+    except ModuleNotFoundError as error:
+        if not f"{settings_module}.".startswith(f"{error.name}."):
+            raise
+        give_up(78, f"DJANGO_SETTINGS_MODULE names {settings_module}: {error}")
+
+
+def give_up(status: int, *problems: str) -> NoReturn:
+    """Print one line for each problem and exit."""
+    for problem in problems:
+        print(f"manage.py: error: {problem}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The start page, and documents as an example of uploads."""

@@ -1,0 +1,12 @@
+"""Documents in the admin."""
+
+from django.contrib import admin
+
+from project.start.models import Document
+
+
+@admin.register(Document)
+class DocumentAdmin(admin.ModelAdmin):
+    """List documents with their files."""
+
+    list_display = ["title", "file", "uploaded"]

@@ -1,0 +1,105 @@
+"""Tests of the start page and of uploads."""
+
+import sys
+import tempfile
+from io import StringIO
+from pathlib import Path
+from unittest import mock
+
+import django
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.db import OperationalError
+from django.test import TestCase, override_settings
+from django.urls import reverse
+
+from project.accounts.models import User
+from project.start.models import Document
+from project.testing import uncollected_static
+
+
+@uncollected_static
+class StartPageTest(TestCase):
+    def test_it_shows_that_the_stack_is_up(self) -> None:
+        answer = self.client.get("/")
+        self.assertContains(answer, "It works")
+        self.assertContains(answer, f'href="{reverse("admin:start_document_add")}"')
+
+    def test_it_says_who_serves_it(self) -> None:
+        for uwsgi, server in ((None, "own server"), (object(), "nginx and uWSGI")):
+            modules = {"uwsgi": uwsgi} if uwsgi else {}
+            with mock.patch.dict(sys.modules, modules):
+                self.assertContains(self.client.get("/"), server)
+
+    def test_its_style_sheet_exists(self) -> None:
+        self.assertContains(self.client.get("/"), f'href="{settings.STATIC_URL}start/start.css"')
+        self.assertIsNotNone(finders.find("start/start.css"))
+
+    @override_settings(START_PAGE_DETAILS=True)
+    def test_versions_are_shown_where_the_environment_allows_it(self) -> None:
+        self.assertContains(self.client.get("/"), f"<dd>{django.get_version()}</dd>")
+
+    @override_settings(START_PAGE_DETAILS=False)
+    def test_versions_are_hidden_elsewhere(self) -> None:
+        answer = self.client.get("/")
+        self.assertNotContains(answer, django.get_version())
+        self.assertNotContains(answer, settings.SETTINGS_MODULE)
+
+    def test_a_database_that_does_not_answer_gives_503(self) -> None:
+        broken = mock.patch("project.start.views.connection.cursor", side_effect=OperationalError)
+        with broken, self.assertLogs("django.request"):
+            answer = self.client.get("/")
+        self.assertContains(answer, "not reachable", status_code=503)
+
+    def test_each_security_header_appears_once(self) -> None:
+        headers = self.client.get("/").headers
+        self.assertEqual(headers["X-Frame-Options"], "DENY")
+        self.assertEqual(headers["X-Content-Type-Options"], "nosniff")
+        self.assertEqual(headers["Referrer-Policy"], "same-origin")
+
+    def test_it_is_never_cached(self) -> None:
+        self.assertIn("no-store", self.client.get("/").headers["Cache-Control"])
+
+    def test_nothing_can_be_posted_to_it(self) -> None:
+        with self.assertLogs("django.request"):
+            self.assertEqual(self.client.post("/").status_code, 405)
+
+
+@uncollected_static
+class UploadTest(TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(dir=settings.DATA_DIR)
+        self.addCleanup(folder.cleanup)
+        self.media = Path(folder.name)
+        self.media.chmod(0o2770)
+        self.enterContext(override_settings(MEDIA_ROOT=self.media))
+        self.client.force_login(User.objects.create_superuser("ada"))
+
+    def upload(self, size: int) -> Path:
+        file = SimpleUploadedFile("note.txt", b"x" * size)
+        answer = self.client.post(reverse("admin:start_document_add"), {"title": "Note", "file": file})
+        self.assertRedirects(answer, reverse("admin:start_document_changelist"))
+        document = Document.objects.get()
+        self.assertEqual(document.file.url, "/media/documents/note.txt")
+        return Path(document.file.path)
+
+    def test_an_upload_is_kept_for_owner_and_group(self) -> None:
+        # Small ones are held in memory, others in a temporary file: two ways to the same end.
+        for size in (1, settings.FILE_UPLOAD_MAX_MEMORY_SIZE + 1):
+            with self.subTest(size=size):
+                path = self.upload(size)
+                self.assertEqual(path.stat().st_size, size)
+                self.assertEqual(f"{path.stat().st_mode & 0o7777:o}", "660")
+                self.assertEqual(f"{path.parent.stat().st_mode & 0o7777:o}", "2770")
+                path.unlink()
+                Document.objects.all().delete()
+
+    def test_a_document_is_named_by_its_title(self) -> None:
+        self.assertEqual(str(Document(title="Note")), "Note")
+
+
+class MigrationTest(TestCase):
+    def test_no_migration_is_missing(self) -> None:
+        call_command("makemigrations", check_changes=True, dry_run=True, stdout=StringIO())
