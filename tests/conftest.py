@@ -1,0 +1,68 @@
+"""Fixtures that run containers, show them when a test fails, and always remove them."""
+
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from tests.support.docker import LABEL, docker
+from tests.support.stack import Stack
+
+stacks = pytest.StashKey[list[Stack]]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, None]:
+    """A failed test's report ends with its containers' logs and rendered configuration."""
+    report = (yield).get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        module = item.getparent(pytest.Module)
+        shown = item.stash.get(stacks, []) + (module.stash.get(stacks, []) if module else [])
+        report.sections += [(f"container {stack.name}", stack.report()) for stack in shown]
+
+
+def keep(node: pytest.Item | pytest.Module, stack: Stack) -> Stack:
+    node.stash.setdefault(stacks, []).append(stack)
+    return stack
+
+
+@pytest.fixture
+def new_stack(request: pytest.FixtureRequest) -> Iterator[Callable[[Stack], Stack]]:
+    """Takes a Stack, removes it after the test; fails when its log holds trouble that nobody allowed."""
+    mine: list[Stack] = []
+
+    def take(stack: Stack) -> Stack:
+        mine.append(stack)
+        return keep(request.node, stack)
+
+    yield take
+    trouble = [line for stack in mine for line in stack.trouble()]
+    for stack in mine:
+        stack.remove()
+    assert not trouble, "unexpected in the log:\n" + "\n".join(trouble)
+
+
+@pytest.fixture(scope="module")
+def site_stack() -> Stack:
+    """What `site` starts; a module that needs other variables or limits has its own."""
+    return Stack.trial()
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest, site_stack: Stack) -> Iterator[Stack]:
+    """One healthy container with the trial views for a whole module."""
+    stack = keep(request.node, site_stack)
+    try:
+        yield stack.up()
+        assert not stack.trouble(), "unexpected in the log:\n" + "\n".join(stack.trouble())
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No container, network or volume of the tests survives them."""
+    yield
+    left = docker("ps", "-aq", "--filter", f"label={LABEL}").split()
+    left += docker("volume", "ls", "-q", "--filter", f"label={LABEL}").split()
+    left += docker("network", "ls", "-q", "--filter", f"label={LABEL}").split()
+    assert not left, f"left behind: {left}"

@@ -1,0 +1,77 @@
+#!/bin/sh
+# run.sh: the one test command. Installs and builds what the tests need, lints, tests, leaves nothing behind.
+#
+# Usage: tests/run.sh [--install-engine] [full] [PYTEST ARGUMENT...]
+#   full   the slow tests as well
+# Reads: TMPDIR, BASE_IMAGE; everything dockerable/ctl build reads
+# Writes: tests/.venv, tests/.cache, the images dockerable:test and (without a registry) dockerable-base:trixie
+# Exits: pytest's status; 69 without a Docker Engine or Python; 70 when something cannot be installed or built
+set -eu
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+ROOT=$(dirname "$HERE")
+VENV=$HERE/.venv
+
+log() { echo "run.sh: $*" >&2; }
+die() { status=$1; shift; log "error: $*"; exit "$status"; }
+
+# Says what is done and how long it took; on failure the end of what it printed.
+step() {
+    what=$1
+    shift
+    log "$what"
+    began=$(date +%s)
+    "$@" >"$HERE/.cache/step.log" 2>&1 || {
+        tail -n 20 "$HERE/.cache/step.log" >&2
+        die 70 "$what failed (above: its last lines)"
+    }
+    log "$what: done in $(($(date +%s) - began)) s"
+}
+
+find_python() {
+    for python in python3.13 python3.12 python3.11 python3; do
+        if "$python" -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then
+            return
+        fi
+    done
+    die 69 "no Python from 3.11 on is here (remedy, on Debian or Ubuntu: apt-get install python3-venv)"
+}
+
+fill_venv() {
+    "$python" -m venv "$VENV" &&
+        "$VENV/bin/pip" install -q --disable-pip-version-check --require-hashes -r "$HERE/requirements.txt"
+}
+
+make_venv() {
+    stamp=$VENV/requirements.txt
+    if cmp -s "$HERE/requirements.txt" "$stamp"; then return; fi
+    find_python
+    rm -rf "$VENV"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        [ "$(id -u)" = 0 ] || die 69 "$python has no venv module (remedy: sudo apt-get install python3-venv)"
+        step "installing python3-venv" sh -c 'apt-get -q update && apt-get -q -y install python3-venv'
+    fi
+    step "making the virtual environment tests/.venv" fill_venv
+    cp "$HERE/requirements.txt" "$stamp"
+}
+
+need_engine() {
+    if [ -n "$install_engine" ]; then "$ROOT/dockerable/host/install-engine.sh"; fi
+    docker version >/dev/null 2>&1 ||
+        die 69 "no Docker Engine answers (remedy: start it, or on Debian or Ubuntu $0 --install-engine)"
+}
+
+main() {
+    install_engine=''
+    if [ "${1:-}" = --install-engine ]; then install_engine=yes; shift; fi
+    selection='not slow'
+    if [ "${1:-}" = full ]; then selection=''; shift; fi
+    need_engine
+    mkdir -p "$HERE/.cache"
+    make_venv
+    IMAGE=dockerable:test "$ROOT/dockerable/ctl" build
+    cd "$ROOT"
+    exec "$VENV/bin/python" -m pytest -m "$selection" "$@"
+}
+
+main "$@"

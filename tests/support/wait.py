@@ -1,0 +1,35 @@
+"""Waiting for something to become true, instead of sleeping."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+
+Value = TypeVar("Value")
+
+
+def wait_until(predicate: Callable[[], Value], timeout: float = 20.0, every: float = 0.05) -> Value:
+    """The first true value of `predicate`, asked every `every` seconds. Raises TimeoutError after `timeout`.
+
+    An exception of the predicate counts as not yet; the last one is the cause of the TimeoutError.
+    """
+    until = time.monotonic() + timeout
+    failure: Exception | None = None
+    while True:
+        try:
+            if value := predicate():
+                return value
+        except (OSError, AssertionError, LookupError, httpx.TransportError) as reason:
+            failure = reason
+        if time.monotonic() >= until:
+            raise TimeoutError(f"not true within {timeout} s: {predicate}") from failure
+        time.sleep(every)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,222 @@
+"""Uploads: from the form to the data volume and back, harmless whatever they are, large ones under little memory."""
+
+import json
+import re
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.docker import docker
+from tests.support.http import Answer, Browser, answer, connect, make_superuser, parse, read_all
+from tests.support.stack import Stack
+
+MEGABYTE = 1 << 20
+BOUNDARY = "boundary-of-the-test"
+# Resident memory that is nobody's cache, by cgroup v1 or v2; and how often the kernel killed for want of it.
+ANONYMOUS = "cat /sys/fs/cgroup/memory.stat /sys/fs/cgroup/memory/memory.stat 2>/dev/null"
+KILLED = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
+OPEN_TEMPORARY_FILES = "ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n 's/.* -> //p' | grep /tmp/"
+
+
+@pytest.fixture(scope="module")
+def site_stack() -> Stack:
+    stack = Stack.trial(
+        {"NGINX_CLIENT_MAX_BODY_SIZE": "300m"}, options=["--memory", "256m", "--memory-swap", "256m"]
+    )
+    stack.allowed = ["client intended to send too large"]
+    return stack
+
+
+@pytest.fixture(scope="module")
+def ada(site: Stack) -> Browser:
+    """A browser that is logged in."""
+    make_superuser(site)
+    browser = Browser(site)
+    assert browser.log_in().status_code == 302
+    return browser
+
+
+def upload(browser: Browser, name: str, content: bytes) -> str:
+    """Upload a document in the admin; the address that it is served at."""
+    sent = browser.submit(
+        "/admin/start/document/add/", {"title": name}, files={"file": (name, content, "application/octet-stream")}
+    )
+    assert sent.status_code == 302, sent.text
+    found = re.search(r'href="(/media/documents/[^"]+)"', _latest(browser))
+    assert found
+    return found[1]
+
+
+def _latest(browser: Browser) -> str:
+    """The page of the newest document."""
+    listed = browser.get("/admin/start/document/").text
+    found = re.search(r'href="(/admin/start/document/\d+/change/)"', listed)
+    assert found
+    return browser.get(found[1]).text
+
+
+@pytest.mark.parametrize("size", [11, 3 * MEGABYTE])
+def test_an_upload_is_kept_in_the_data_volume_and_served(site: Stack, ada: Browser, size: int) -> None:
+    content = b"0123456789\n" * (size // 11)
+    address = upload(ada, f"note-{size}.txt", content)
+    assert address == f"/media/documents/note-{size}.txt"
+    assert site.exec("stat", "-c", "%a %g", f"/data{address}") == "660 0"
+    assert site.exec("stat", "-c", "%a", "/data/media/documents") == "2770"
+    served = answer(site, address)
+    assert (served.status, served["content-type"], served.body) == (200, "text/plain", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "disposition"),
+    [
+        ("page.html", "text/html", "attachment"),
+        ("page.htm", "text/html", "attachment"),
+        ("page.shtml", "text/html", "attachment"),
+        ("page.xhtml", "application/xhtml+xml", "attachment"),
+        ("page.HTML", "text/html", "attachment"),
+        ("image.svg", "image/svg+xml", "attachment"),
+        ("image.svgz", "image/svg+xml", "attachment"),
+        ("data.xml", "text/xml", "attachment"),
+        ("style.css", "text/css", "attachment"),
+        ("script.js", "application/javascript", "attachment"),
+        ("script.mjs", "application/javascript", "attachment"),
+        ("script.php", "application/octet-stream", "attachment"),
+        ("script.py", "application/octet-stream", "attachment"),
+        ("unknown", "application/octet-stream", "attachment"),
+        ("image.png", "image/png", ""),
+        ("image.jpg", "image/jpeg", ""),
+        ("image.webp", "image/webp", ""),
+        ("film.mp4", "video/mp4", ""),
+        ("song.mp3", "audio/mpeg", ""),
+        ("paper.pdf", "application/pdf", ""),
+        ("note.txt", "text/plain", ""),
+    ],
+)
+def test_what_a_browser_would_run_is_downloaded(
+    site: Stack, ada: Browser, name: str, kind: str, disposition: str
+) -> None:
+    content = b"<?php echo 6*7; ?><script>alert(6*7)</script><!--#exec cmd='id'-->\nprint(6*7)\n"
+    address = upload(ada, name, content)
+    served = answer(site, address)
+    # As it came, so nothing ran it.
+    assert (served.status, served.body) == (200, content)
+    assert (served["content-type"], served["content-disposition"]) == (kind, disposition)
+    assert served["x-content-type-options"] == "nosniff"
+    assert re.search(r"default-src 'none'.*; sandbox$", served["content-security-policy"])
+    assert not served.repeated()
+    assert site.exec("stat", "-c", "%A", f"/data{address}") == "-rw-rw----"
+
+    # What a client has kept, it keeps with the headers that it had.
+    again = answer(site, address, headers=f"If-None-Match: {served['etag']}\r\n")
+    assert (again.status, again["content-disposition"]) == (304, "")
+    beyond = answer(site, address, headers="Range: bytes=9999-\r\n")
+    assert (beyond.status, beyond.repeated()) == (416, [])
+
+
+def test_an_upload_that_is_not_there_is_a_page_and_no_download(site: Stack) -> None:
+    missing = answer(site, "/media/documents/nothing.html")
+    assert (missing.status, missing["content-disposition"]) == (404, "")
+
+
+def head(size: int, more: str = "") -> bytes:
+    """The head of a POST whose body has this many bytes."""
+    return (
+        f"POST /body HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {size}\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n{more}\r\n"
+    ).encode()
+
+
+def send_file(site: Stack, megabytes: int, halfway: Callable[[], None] = lambda: None) -> Answer:
+    """POST a form with one file; `halfway` is called when half of it is sent."""
+    disposition = 'Content-Disposition: form-data; name="file"; filename="x.bin"'
+    before = f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+    after = f"\r\n--{BOUNDARY}--\r\n".encode()
+    with connect(site, 60) as connection:
+        connection.sendall(head(len(before) + megabytes * MEGABYTE + len(after)) + before)
+        for number in range(megabytes):
+            connection.sendall(b"x" * MEGABYTE)
+            if number == megabytes // 2:
+                halfway()
+        connection.sendall(after)
+        return parse(read_all(connection))
+
+
+@pytest.mark.parametrize("more", ["", "Expect: 100-continue\r\n"])
+def test_a_body_larger_than_allowed_is_refused_before_it_is_sent(site: Stack, more: str) -> None:
+    with connect(site) as connection:
+        connection.sendall(head(300 * MEGABYTE + 1, more))
+        refused = parse(connection.recv(65536))
+    assert refused.status == 413
+    assert b"nginx" in refused.body
+
+
+def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(site: Stack) -> None:
+    with connect(site) as connection:
+        connection.sendall(head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+        chunk = b"100000\r\n" + b"x" * MEGABYTE + b"\r\n"
+        try:
+            for _ in range(310):
+                connection.sendall(chunk)
+        except OSError:
+            pass  # closed as soon as it was answered
+        connection.shutdown(socket.SHUT_WR)
+        assert parse(read_all(connection)).status == 413
+    assert site.exec("find", "/data/tmp", "-type", "f") == ""
+
+
+def anonymous(site: Stack) -> float:
+    """Memory of the container's processes, in MiB."""
+    found = re.search(r"^(?:total_rss|anon) (\d+)$", site.exec("sh", "-c", ANONYMOUS, check=False), re.MULTILINE)
+    assert found
+    return int(found[1]) / MEGABYTE
+
+
+def test_a_large_upload_needs_disk_and_not_memory(site: Stack) -> None:
+    send_file(site, 1)
+    before, halfway, files = anonymous(site), 0.0, ""
+    began = site.state()["StartedAt"]
+
+    def look() -> None:
+        nonlocal halfway, files
+        halfway = anonymous(site)
+        files = site.exec("sh", "-c", OPEN_TEMPORARY_FILES)
+
+    received = send_file(site, 200, look)
+    assert received.status == 200
+    file = json.loads(received.body)["files"]["file"]
+    assert file["size"] == 200 * MEGABYTE
+    # Django's own copy is where the media are; nginx's too.
+    assert file["path"].startswith("/data/tmp/")
+    assert "/data/tmp/nginx/body/" in files
+    assert halfway - before < 16
+    assert anonymous(site) - before < 16
+    assert not re.search(r"^oom_kill [^0]", site.exec("sh", "-c", KILLED, check=False), re.MULTILINE)
+    state = site.state()
+    assert (state["OOMKilled"], state["StartedAt"]) == (False, began)
+    # Nothing is left, neither with a name nor held open.
+    assert site.exec("find", "/data/tmp", "-type", "f") == ""
+    assert "/data/tmp" not in site.exec("sh", "-c", OPEN_TEMPORARY_FILES, check=False)
+
+
+def test_a_start_removes_what_was_left_halfway_also_under_another_uid(
+    site: Stack, ada: Browser, new_stack: Callable[[Stack], Stack]
+) -> None:
+    kept = upload(ada, "kept.txt", b"kept")
+    for left in ("/data/tmp/left.upload.bin", "/data/tmp/nginx/body/0000000001"):
+        site.exec("sh", "-c", f"umask 077 && echo left >{left}")
+    # Like the end of a power cut.
+    docker("kill", site.name)
+    try:
+        other = Stack.trial(volume=site.volume, options=["--user", "20002:0"])
+        new_stack(other).up()
+        assert other.exec("find", "/data/tmp", "-type", "f") == ""
+        assert answer(other, kept).body == b"kept"
+        assert send_file(other, 3).status == 200
+        make = ["manage", "shell", "-c", "from project.start.models import Document as D; print(D.objects.count())"]
+        assert int(other.exec(*make).splitlines()[-1]) > 0
+    finally:
+        docker("rm", "-f", other.name)
+        docker("start", site.name)
+        site.wait_healthy()
+    assert answer(site, kept).body == b"kept"
