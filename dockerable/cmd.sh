@@ -41,14 +41,14 @@ render_nginx_conf() {
     done
     envsubst "$TEMPLATE_VARIABLES" <"$HERE/nginx-app.conf" >"$new/site.conf"
     tested=$(/usr/sbin/nginx -e stderr -t -q -c "$new/nginx.conf" 2>&1) ||
-        die 78 "nginx refuses its configuration: $tested"
+        die 78 "nginx refuses its configuration: $(echo "$tested" | tr '\n' ' ')"
     rm -rf "$CONFIGURATION"
     mv "$new" "$CONFIGURATION"
 }
 
 tell() {
     log "$DJANGO_SETTINGS_MODULE serves $NGINX_SERVER_NAME on port 8080," \
-        "$UWSGI_PROCESSES processes with $UWSGI_THREADS threads"
+        "uWSGI processes: $UWSGI_PROCESSES, threads each: $UWSGI_THREADS"
 }
 
 web() {

@@ -209,7 +209,8 @@ VARIABLES = (
     Variable("RUN_MIGRATIONS", switch, "on"),
     Variable("HEALTH_PATH", path, ""),
     Variable("UWSGI_PROCESSES", integer(1, 512), lambda: str(limits.default_processes())),
-    Variable("UWSGI_THREADS", integer(1, 128), "2"),
+    # One: uWSGI's harakiri counts from a worker's newest request, so a busy sibling would save a slow one from it.
+    Variable("UWSGI_THREADS", integer(1, 128), "1"),
     Variable("UWSGI_HARAKIRI", integer(1, 3600, "seconds"), "60"),
     Variable("UWSGI_LISTEN", integer(1, 65535), "1024"),
     Variable("NGINX_WORKER_PROCESSES", integer(1, 64), lambda: str(min(limits.cpus(), 64))),
@@ -305,8 +306,11 @@ def check_data(environ: Mapping[str, str], report: Report) -> None:
         report.error(
             CANNOT_CREATE, f"{data} is on a read-only file system: mount a volume there (volumes: ['data:{data}'])"
         )
-    elif not os.access(data, os.W_OK | os.X_OK):
-        report.error(CANNOT_CREATE, not_writable(data, data))
+    else:
+        places = (os.path.normpath(f"{data}/{name}") for name in ("", "media", "tmp", "tmp/nginx"))
+        closed = (place for place in places if os.access(place, os.F_OK) and not os.access(place, os.W_OK | os.X_OK))
+        if place := next(closed, ""):
+            report.error(CANNOT_CREATE, not_writable(place, data))
 
 
 def check_settings(environ: Mapping[str, str], report: Report) -> None:
@@ -359,9 +363,11 @@ def main() -> int:
     report = Report()
     check_variables(os.environ, report)
     warn_of_unknown(os.environ, report)
+    before = len(report.errors)
     check_settings_module(report)
+    importable = len(report.errors) == before
     check_data(os.environ, report)
-    if report.errors:
+    if report.errors and importable:
         check_settings(os.environ, report)
     derived = {} if report.errors else derive(report.values, report)
     for message in report.warnings:
