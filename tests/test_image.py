@@ -325,7 +325,7 @@ def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tree = copy_tree(tmp_path_factory.mktemp("checkout") / "tree")
     for name in SECRETS:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(MARKER)
+        (tree / name).write_text(f"# {MARKER}\n")
     # What the slow steps copy keeps its mode, so that Docker's cache has them.
     cached = ("requirements.txt", "dockerable/requirements.txt", "dockerable/uwsgi.txt", "dockerable/uwsgi-profile.ini")
     for path in tree.rglob("*"):
@@ -349,8 +349,10 @@ def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             tree,
             env={"DOCKER_BUILDKIT": "0", **arguments},
             timeout=600,
+            check=False,
         )
         images.learn(build.stdout)
+        assert build.returncode == 0, build.stdout + build.stderr
         yield tag
     finally:
         images.remove()

@@ -23,7 +23,8 @@ RUN_BY = {
     "./dockerable/ctl --install-engine up local": "test_install_engine.py",
     "./tests/run.sh --install-engine": "test_install_engine.py",
     "cp -r project/settings/example project/settings/prod": "here",
-    "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env project/settings/prod/docker-compose.yml": "here",
+    "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
+    "project/settings/prod/docker-compose.yml": "here",
     "chmod o-rwx project/settings/prod/secrets.json": "here",
     "./dockerable/ctl up prod": "test_ctl.py",
     "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",

@@ -125,7 +125,9 @@ def test_files_can_only_be_read(site: Stack, method: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["", ".gz", ".br"])
-@pytest.mark.parametrize("path", ["/static/", "/static//", "/static/./", "/static/x/../", "//static/", "/static/%73/../"])
+@pytest.mark.parametrize(
+    "path", ["/static/", "/static//", "/static/./", "/static/x/../", "//static/", "/static/%73/../"]
+)
 def test_the_list_of_all_files_is_not_shown(site: Stack, path: str, end: str) -> None:
     listed = answer(site, f"{path}staticfiles.json{end}", headers="Accept-Encoding: gzip, br\r\n")
     assert listed.status == 404

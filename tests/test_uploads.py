@@ -21,9 +21,7 @@ OPEN_TEMPORARY_FILES = "ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n 's/.* -> //p'
 
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
-    stack = Stack.trial(
-        {"NGINX_CLIENT_MAX_BODY_SIZE": "300m"}, options=["--memory", "256m", "--memory-swap", "256m"]
-    )
+    stack = Stack.trial({"NGINX_CLIENT_MAX_BODY_SIZE": "300m"}, options=["--memory", "256m", "--memory-swap", "256m"])
     stack.allowed = ["client intended to send too large"]
     return stack
 
@@ -213,10 +211,8 @@ def test_a_start_removes_what_was_left_halfway_also_under_another_uid(
         assert other.exec("find", "/data/tmp", "-type", "f") == ""
         assert answer(other, kept).body == b"kept"
         assert send_file(other, 3).status == 200
-        make = ["manage", "shell", "-c", "from project.start.models import Document as D; print(D.objects.count())"]
-        assert int(other.exec(*make).splitlines()[-1]) > 0
     finally:
-        docker("rm", "-f", other.name)
+        docker("kill", other.name)
         docker("start", site.name)
         site.wait_healthy()
     assert answer(site, kept).body == b"kept"

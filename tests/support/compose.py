@@ -52,10 +52,14 @@ class Compose:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(
-        self, *words: str | Path, check: bool = True, timeout: float = 120, **variables: str
+        self,
+        *words: str | Path,
+        check: bool = True,
+        timeout: float = 120,
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run it with further variables. Raises AssertionError where it fails and `check`."""
-        return run(*self.command, *words, check=check, timeout=timeout, env={**self.variables, **variables})
+        return run(*self.command, *words, check=check, timeout=timeout, env={**self.variables, **(variables or {})})
 
 
 def find_compose(version: str) -> Compose:
@@ -72,6 +76,13 @@ def find_compose(version: str) -> Compose:
     return Compose("1.29", ("docker-compose",))
 
 
+def left_of(project: str) -> list[str]:
+    """The containers, networks and volumes of a Compose project."""
+    label = f"label=com.docker.compose.project={project}"
+    kinds = (("ps", "-aq"), ("network", "ls", "-q"), ("volume", "ls", "-q"))
+    return [name for kind in kinds for name in docker(*kind, "--filter", label).split()]
+
+
 class Project:
     """One environment's compose file under a project name and a port of its own."""
 
@@ -83,7 +94,7 @@ class Project:
 
     def __call__(self, *words: str, check: bool = True) -> str:
         """What `compose -f FILE WORDS…` prints on stdout, stripped."""
-        return self.compose.run("-f", self.file, *words, check=check, **self.variables).stdout.strip()
+        return self.compose.run("-f", self.file, *words, check=check, variables=self.variables).stdout.strip()
 
     def up(self) -> "Project":
         """`up -d`, then until it is healthy."""
@@ -95,13 +106,7 @@ class Project:
         """The id of its container."""
         return self("ps", "-q", "web")
 
-    def left(self) -> list[str]:
-        """Its containers, networks and volumes."""
-        label = f"label=com.docker.compose.project={self.name}"
-        kinds = (("ps", "-aq"), ("network", "ls", "-q"), ("volume", "ls", "-q"))
-        return [name for kind in kinds for name in docker(*kind, "--filter", label).split()]
-
     def remove(self) -> None:
         """Remove all of it, whatever happened."""
         self("down", "--volumes", "--timeout", "2", check=False)
-        assert self.left() == []
+        assert left_of(self.name) == []

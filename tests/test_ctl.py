@@ -1,0 +1,362 @@
+"""dockerable/ctl, and tests/run.sh where no engine answers: what they do, print and end with."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.compose import VERSIONS, Compose, find_compose, left_of
+from tests.support.docker import IMAGE, LABEL, ROOT, docker, inspect, run, unique
+from tests.support.stack import LOCAL
+from tests.support.tree import Images, copy_tree
+from tests.support.wait import free_port, wait_until
+
+COMMANDS = ("build", "up", "down", "logs", "manage", "sh", "ps", "help")
+DEAD = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Ctl:
+    """ctl of one tree, called from elsewhere, under a project name, port and image of its own."""
+
+    def __init__(self, tree: Path, compose: Compose | None = None, image: str = IMAGE) -> None:
+        self.tree, self.program = tree, tree / "dockerable/ctl"
+        self.name, self.port, self.image = unique("ctl"), free_port(), image
+        self.variables = {
+            **(compose.variables if compose else {}),
+            "COMPOSE_PROJECT_NAME": self.name,
+            "HTTP_PORT": str(self.port),
+            "IMAGE": image,
+        }
+
+    def __call__(self, *words: str, stdin: str = "", timeout: float = 120, **variables: str) -> Done:
+        """Run it, whatever its exit status will be."""
+        environment = {**self.variables, **variables}
+        return run(self.program, *words, check=False, timeout=timeout, env=environment, cwd=Path("/"), stdin=stdin)
+
+    def container(self) -> str:
+        return docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}")
+
+    def add_environment(self, name: str, settings: str = "", **variables: str) -> None:
+        """An environment like `local`, with further variables or settings of its own that are mounted."""
+        folder = self.tree / "project/settings" / name
+        folder.mkdir()
+        file = yaml.safe_load(LOCAL.read_text())
+        service = file["services"]["web"]
+        service["environment"] |= variables
+        if settings:
+            (folder / "settings.py").write_text(settings)
+            service["environment"]["DJANGO_SETTINGS_MODULE"] = f"project.settings.{name}.settings"
+            service["volumes"].append(f".:/app/project/settings/{name}:ro")
+        (folder / "docker-compose.yml").write_text(yaml.safe_dump(file))
+
+    def remove(self) -> None:
+        self("down", "local", "--volumes")
+        assert left_of(self.name) == []
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the repository, in a folder with a space in its name."""
+    return copy_tree(tmp_path / "my projects" / "site")
+
+
+@pytest.fixture
+def ctl(tree: Path) -> Iterator[Ctl]:
+    ctl = Ctl(tree)
+    yield ctl
+    ctl.remove()
+
+
+@pytest.fixture
+def without_docker(tmp_path: Path) -> dict[str, str]:
+    """A PATH with everything of this host but docker."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for place in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
+        for program in Path(place).glob("*"):
+            if not program.name.startswith("docker") and not (link := folder / program.name).is_symlink():
+                link.symlink_to(program)
+    return {"PATH": str(folder)}
+
+
+def say(*words: str, **variables: str) -> Done:
+    """The repository's own ctl, where nothing can be run by accident."""
+    return run(ROOT / "dockerable/ctl", *words, check=False, env={**DEAD, **variables}, cwd=Path("/"))
+
+
+def test_help_names_every_command_and_its_absence_is_an_error() -> None:
+    told = say("help")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert set(re.findall(r"^  ([a-z]+)\b", told.stdout, re.MULTILINE)) == set(COMMANDS)
+    assert say("--help").stdout == told.stdout
+    nothing = say()
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (64, "", told.stdout)
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [("upp", "up"), ("biuld", "build"), ("log", "logs"), ("mange", "manage"), ("donw", "down"), ("pss", "ps")],
+)
+def test_an_unknown_word_gets_the_nearest_command(typed: str, nearest: str) -> None:
+    told = say(typed)
+    assert (told.returncode, told.stdout) == (64, "")
+    assert f"did you mean '{nearest}'?" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["up local"], "did you mean"),
+        (["--fast", "ps"], "no option '--fast'"),
+        (["ps", "all"], "ps takes no argument"),
+        (["build", "local"], "build takes no argument"),
+        (["up", "local", "--fast"], "no option '--fast'"),
+        (["up", "local", "example"], "takes one environment"),
+        (["up", "local", "--timeout"], "a number of seconds"),
+        (["up", "local", "--timeout", "soon"], "a number of seconds, not 'soon'"),
+        (["up", "local", "--timeout=-1"], "a number of seconds"),
+        (["down", "local", "example"], "takes one environment"),
+        (["down", "local", "--all"], "no option '--all'"),
+        (["logs", "local", "--all"], "no option '--all'"),
+        (["sh", "local", "ls"], "takes one environment"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_ctl_does_not_know_is_refused(words: list[str], said: str) -> None:
+    told = run(ROOT / "dockerable/ctl", *words, check=False)
+    assert (told.returncode, told.stdout) == (64, "")
+    assert said in told.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "down", "logs", "manage", "sh"])
+@pytest.mark.parametrize("words", [[], ["nowhere"]], ids=["none", "unknown"])
+def test_an_unknown_environment_gets_the_list_of_those_there_are(command: str, words: list[str]) -> None:
+    told = run(ROOT / "dockerable/ctl", command, *words, check=False)
+    assert (told.returncode, told.stdout) == (64, "")
+    assert re.search(r"there are: (\w+ )*example (\w+ )*local\b", told.stderr, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("words", [["ps"], ["build"], ["up", "local"], ["manage", "local", "check"]], ids=" ".join)
+def test_without_an_engine_ctl_says_the_remedy(words: list[str], without_docker: dict[str, str]) -> None:
+    for told in (say(*words), say(*words, **without_docker), say(*words, **without_docker, DOCKER_HOST="")):
+        assert (told.returncode, told.stdout) == (69, "")
+        assert told.stderr.startswith("ctl: error: no Docker Engine answers")
+        assert "remedy" in told.stderr and "--install-engine" in told.stderr
+        assert told.stderr.count("\n") == 1
+
+
+def test_without_an_engine_the_tests_say_the_remedy(without_docker: dict[str, str]) -> None:
+    for environment in (DEAD, without_docker):
+        told = run(ROOT / "tests/run.sh", check=False, env=environment, cwd=Path("/"))
+        assert (told.returncode, told.stdout) == (69, "")
+        assert told.stderr.startswith("run.sh: error: no Docker Engine answers")
+        assert "remedy" in told.stderr and "--install-engine" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "commands"),
+    [
+        (["build"], [["docker", "build"]]),
+        (["up", "local"], [["docker", "build"], ["docker-compose", "up", "-d"]]),
+        (["up", "local", "--no-build"], [["docker-compose", "up", "-d"]]),
+        (["down", "local", "--volumes"], [["docker-compose", "down", "--volumes"]]),
+        (["logs", "local", "-f"], [["docker", "logs", "-f"]]),
+        (["manage", "local", "shell", "-c", "print('a b')"], [["docker-compose", "exec", "manage", "print('a b')"]]),
+        (["sh", "local"], [["docker-compose", "exec", "web", "sh"]]),
+        (["ps"], [["docker", "ps", "-a"]]),
+        (["--install-engine", "ps"], [["dockerable/host/install-engine.sh"], ["docker", "ps"]]),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_a_dry_run_prints_the_commands_and_runs_nothing(
+    tree: Path, tmp_path: Path, words: list[str], commands: list[list[str]]
+) -> None:
+    (tmp_path / "fake").mkdir()
+    for name in ("docker", "docker-compose", "sudo", "apt-get"):
+        fake = tmp_path / "fake" / name
+        fake.write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/called"\nexit 1\n')
+        fake.chmod(0o755)
+    path = f"{tmp_path / 'fake'}:/usr/bin:/bin"
+    told = run(tree / "dockerable/ctl", "--dry-run", *words, env={"PATH": path}, cwd=Path("/"))
+    # Each line could be pasted into a shell, whatever is in its words.
+    printed = [shlex.split(line) for line in told.stdout.splitlines() if not line.startswith("docker pull ")]
+    assert len(printed) == len(commands)
+    for line, wanted in zip(printed, commands, strict=True):
+        assert line[0].endswith(wanted[0])
+        assert [word for word in line[1:] if word in wanted[1:]] == wanted[1:]
+        if line[0] == "docker-compose":
+            assert line[1:3] == ["-f", str(tree / "project/settings/local/docker-compose.yml")]
+    called = (tmp_path / "called").read_text().splitlines() if (tmp_path / "called").exists() else []
+    only_asked = {"docker compose version", "docker image inspect", "docker inspect -f"}
+    assert {" ".join(call.split()[:3]) for call in called} <= only_asked
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+def test_ctl_runs_under_any_posix_shell(shell: str) -> None:
+    if not shutil.which(shell.split()[0]):
+        pytest.skip(f"{shell} is not here")
+    for words, status in ((["help"], 0), (["upp"], 64), (["--dry-run", "up", "local"], 0)):
+        told = run(*shell.split(), ROOT / "dockerable/ctl", *words, check=False, env=DEAD)
+        assert told.returncode == status, told.stderr
+    assert run(*shell.split(), "-n", ROOT / "dockerable/ctl").stderr == ""
+
+
+def make_repository(tree: Path) -> str:
+    """Commit everything, with a remote that has a password in its address; the commit."""
+    git = ("git", "-C", tree, "-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "core.hooksPath=/dev/null")
+    run(*git, "init", "-q")
+    run(*git, "remote", "add", "origin", "https://user:password@git.example.com/site.git")
+    run(*git, "add", "-A")
+    run(*git, "commit", "-q", "-m", "all")
+    return run(*git, "rev-parse", "HEAD").stdout.strip()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_environment_goes_up_and_down(tree: Path, version: str) -> None:
+    commit = make_repository(tree)
+    ctl = Ctl(tree, find_compose(version), image=f"{unique('ctl')}:latest")
+    try:
+        up = ctl("up", "local", timeout=400)
+        address = f"http://127.0.0.1:{ctl.port}/"
+        assert (up.returncode, up.stdout) == (0, f"{address}\n"), up.stderr
+        for phase in ("building the image", "starting local"):
+            assert re.search(rf"^ctl: {phase}.*: done in \d+ s$", up.stderr, re.MULTILINE), up.stderr
+        assert re.search(r"^ctl: local: healthy after \d+ s$", up.stderr, re.MULTILINE)
+        assert httpx.get(address, trust_env=False).status_code == 200
+
+        labels = inspect(ctl.image)["Config"]["Labels"]
+        assert labels["org.opencontainers.image.revision"] == commit
+        assert labels["org.opencontainers.image.version"] == commit[:7]
+        assert labels["org.opencontainers.image.source"] == "https://git.example.com/site.git"
+
+        listed = ctl("ps").stdout
+        assert re.search(rf"^local +{ctl.name}[_-]web[_-]1 +Up .*:{ctl.port}->8080/tcp", listed, re.MULTILINE), listed
+        assert "cmd.sh: project.settings.local.settings serves" in ctl("logs", "local").stdout
+        shell = ctl("sh", "local", stdin="id -u; pwd; echo $((6 * 7))\nexit 3\n")
+        assert (shell.returncode, shell.stdout) == (3, "10001\n/app\n42\n"), shell.stderr
+        manage = ctl("manage", "local", "shell", "--no-imports", "-c", "print('a  b')")
+        assert (manage.returncode, manage.stdout) == (0, "a  b\n"), manage.stderr
+        assert ctl("manage", "local", "nonsense").returncode == 1
+
+        restart_by_its_policy(ctl)
+        again = ctl("up", "local", "--no-build")
+        assert (again.returncode, again.stdout) == (0, f"{address}\n"), again.stderr
+
+        assert ctl("down", "local").returncode == 0
+        assert len(left_of(ctl.name)) == 1
+        gone = ctl("logs", "local")
+        assert gone.returncode == 64 and "up local" in gone.stderr
+        manage = ctl("manage", "local", "check")
+        assert manage.returncode == 0 and "no issues" in manage.stdout + manage.stderr
+        down = ctl("down", "local", "--volumes")
+        assert (down.returncode, left_of(ctl.name)) == (0, []), down.stderr
+    finally:
+        ctl.remove()
+        docker("rmi", "--no-prune", ctl.image, check=False)
+
+
+def restart_by_its_policy(ctl: Ctl) -> None:
+    """What stopped once and serves again is no reason for `up` to give it up."""
+    container = ctl.container()
+    docker("exec", container, "sh", "-c", "echo '70 asked by a test' >/run/failure; supervisorctl shutdown")
+    wait_until(lambda: inspect(container)["RestartCount"] == 1 and inspect(container)["State"]["Running"])
+
+
+def test_an_environment_that_is_refused_ends_with_the_containers_status(ctl: Ctl) -> None:
+    ctl.add_environment("refused", UWSGI_PROCESSES="abc")
+    up = ctl("up", "refused", "--no-build")
+    assert (up.returncode, up.stdout) == (64, ""), up.stderr
+    assert up.stderr.count("cmd.sh: error: UWSGI_PROCESSES") == 1, "the log of its first start and no more"
+    assert up.stderr.splitlines()[-1].startswith("ctl: error: refused ended with status 64")
+    assert inspect(ctl.container())["State"]["Status"] == "exited"
+
+
+def test_an_application_that_does_not_load_ends_with_the_containers_status(ctl: Ctl) -> None:
+    ctl.add_environment("broken", settings="import nonesuch\n")
+    up = ctl("up", "broken", "--no-build")
+    assert (up.returncode, up.stdout) == (70, ""), up.stderr
+    assert "init: error: ModuleNotFoundError: No module named 'nonesuch'" in up.stderr
+    assert inspect(ctl.container())["State"]["Status"] == "exited"
+
+
+def test_an_environment_that_is_never_healthy_ends_with_75(ctl: Ctl) -> None:
+    ctl.add_environment("sleepy", settings="import time\n\ntime.sleep(600)\n")
+    up = ctl("up", "sleepy", "--no-build", "--timeout", "4")
+    assert (up.returncode, up.stdout) == (75, ""), up.stderr
+    assert "ctl: sleepy: the application is starting" in up.stderr
+    assert "ctl: error: sleepy is not healthy after 4 s" in up.stderr
+    assert "starting application" in up.stderr
+    assert inspect(ctl.container())["State"]["Status"] == "exited"
+
+
+def spoil_a_hash(tree: Path) -> None:
+    path = tree / "requirements.txt"
+    path.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", path.read_text()))
+
+
+def spoil_the_settings(tree: Path) -> None:
+    path = tree / "project/settings/base.py"
+    path.write_text(path.read_text() + "\nthis is no Python\n")
+
+
+def spoil_a_version(tree: Path) -> None:
+    path = tree / "requirements.txt"
+    path.write_text(re.sub(r"^django==\S+", "django==999.0", path.read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "shown", "cause"),
+    [
+        (spoil_a_hash, "DO NOT MATCH THE HASHES", "a package is not what requirements.txt says"),
+        (spoil_a_version, "No matching distribution found for django==999.0", "a version that does not exist"),
+        (spoil_the_settings, "SyntaxError", "the project does not load"),
+    ],
+    ids=["hash", "version", "settings"],
+)
+def test_a_build_that_fails_shows_why(tree: Path, spoil: Callable[[Path], None], shown: str, cause: str) -> None:
+    spoil(tree)
+    images = Images()
+    image = f"{unique('fails')}:latest"
+    built = run(tree / "dockerable/ctl", "build", check=False, timeout=300, env={"IMAGE": image})
+    assert (built.returncode, built.stdout) == (70, "")
+    assert shown in built.stderr
+    end = built.stderr.splitlines()[-1]
+    assert re.match(rf"ctl: error: building the image {image} failed after \d+ s; likely cause: .*{cause}", end), end
+    log = Path(end.rpartition("all of it: ")[2])
+    images.learn(text := log.read_text())
+    log.unlink()
+    images.remove()
+    containers = re.findall(r"Running in ([0-9a-f]{12})", text)
+    assert containers and not set(containers) & set(docker("ps", "-aq").split()), "a step's container is left"
+
+
+@pytest.mark.slow
+def test_a_missing_base_is_made_of_debian_packages(tree: Path) -> None:
+    """Where no registry has it; a second build takes the one that was made."""
+    ctl = Ctl(tree, image=f"{unique('built')}:latest")
+    base = f"{unique('base')}:trixie"
+    ctl.program.write_text(ctl.program.read_text().replace("LOCAL_BASE=dockerable-base:trixie", f"LOCAL_BASE={base}"))
+    (tree / "dockerable/Dockerfile").write_text(
+        f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nLABEL {LABEL}\nRUN grep VERSION_CODENAME=trixie /etc/os-release\n"
+    )
+    try:
+        nowhere = "127.0.0.1:9/none:latest"
+        first = ctl("build", BASE_IMAGE=nowhere, timeout=300)
+        assert first.returncode == 0, first.stderr
+        assert f"ctl: {nowhere} can be neither found nor pulled" in first.stderr
+        assert re.search(rf"making the base image {base} from Debian packages: done in \d+ s", first.stderr)
+        second = ctl("build", BASE_IMAGE=nowhere)
+        assert second.returncode == 0 and "making" not in second.stderr
+        assert inspect(ctl.image)["RootFS"]["Layers"][0] == inspect(base)["RootFS"]["Layers"][0]
+    finally:
+        docker("rmi", ctl.image, check=False)
+        docker("rmi", base, check=False)

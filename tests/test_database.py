@@ -1,0 +1,130 @@
+"""The database at start and later: one that is down, migrations, and data that another uid has made."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.docker import LABEL, docker, unique
+from tests.support.environments import MODULE, app_with_migration, postgres_image, settings_folder
+from tests.support.http import PASSWORD, USER, Browser
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+
+NewStack = Callable[[Stack], Stack]
+DUMP = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').iterdump(), sep='\\n')"
+# The second is what the database refuses.
+REFUSED_MIGRATION = """
+    migrations.RunSQL("CREATE TABLE half (id integer)"),
+    migrations.RunSQL("UPDATE accounts_user SET username = NULL"),
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    return postgres_image()
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    """A network for a site and its database, removed with the database's container `NETWORK-db`."""
+    name = unique("net")
+    docker("network", "create", "--label", LABEL, name)
+    yield name
+    docker("rm", "-f", "-v", f"{name}-db", check=False)
+    docker("network", "rm", name)
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[str]:
+    """A data volume with a migrated database and a user in it."""
+    name = unique("data")
+    docker("volume", "create", "--label", LABEL, name)
+    try:
+        words = ("--label", LABEL, "-v", f"{name}:/data", "-e", f"DJANGO_SUPERUSER_PASSWORD={PASSWORD}", Stack().image)
+        create = f"manage migrate -v 0 && manage createsuperuser --noinput --username {USER} --email ada@example.com"
+        docker("run", "--rm", *words, "sh", "-c", create)
+        yield name
+    finally:
+        docker("volume", "rm", "-f", name)
+
+
+def in_volume(volume: str, *command: str, uid: int = 10001) -> str:
+    """What a command prints in a container of its own that has the volume."""
+    words = ("--label", LABEL, "--user", f"{uid}:0", "-v", f"{volume}:/data", Stack().image)
+    return docker("run", "--rm", *words, *command)
+
+
+def status(stack: Stack) -> int:
+    try:
+        return stack.get().status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_a_database_that_is_down_is_waited_for_at_the_start_and_survived_later(
+    network: str, new_stack: NewStack, postgres: str
+) -> None:
+    secret = "word-4b1d"
+    variables = {"DATABASE_URL": f"postgres://app:{secret}@db:5432/app"}
+    stack = new_stack(Stack(variables, options=["--network", network]))
+    stack.allowed = ["waiting for the database: ", "django.request: Service Unavailable"]
+    stack.start()
+    wait_until(lambda: "application: waiting for the database: " in stack.logs())
+    wait_until(lambda: status(stack) == 503)
+    assert "<title>Starting</title>" in stack.get().text
+
+    words = ("--name", f"{network}-db", "--network", network, "--network-alias", "db", "--label", LABEL)
+    docker("run", "-d", *words, postgres)
+    wait_until(lambda: status(stack) == 200)
+    assert "PostgreSQL, reachable" in stack.get().text
+    assert "the database is up to date, 20 migrations applied" in stack.logs()
+
+    docker("stop", f"{network}-db")
+    page = stack.get()
+    assert (page.status_code, "not reachable" in page.text) == (503, True)
+    assert "Retry-After" not in page.headers
+    docker("start", f"{network}-db")
+    wait_until(lambda: status(stack) == 200)
+
+    assert stack.logs().count("supervise: starting application") == 1
+    assert stack.state()["Status"] == "running"
+    assert secret not in stack.logs()
+
+
+def test_a_migration_that_the_database_refuses_ends_the_container_and_leaves_the_data(
+    new_stack: NewStack, data: str, tmp_path: Path
+) -> None:
+    before = in_volume(data, "python3", "-c", DUMP)
+    assert f"'{USER}'" in before
+    mounts = settings_folder(tmp_path / "prod", app_with_migration(REFUSED_MIGRATION))
+    stack = new_stack(Stack({"DJANGO_SETTINGS_MODULE": MODULE}, mounts=mounts, volume=data))
+    stack.allowed = ["IntegrityError", "^Traceback", "exception was the direct cause", "exc_value"]
+    assert stack.start().wait_end() == 70
+    assert "IntegrityError: NOT NULL constraint failed: accounts_user.username" in stack.last_line()
+    assert stack.logs().count("supervise: starting application") == 1
+    assert in_volume(data, "python3", "-c", DUMP) == before
+
+
+def test_data_of_one_uid_serve_another(new_stack: NewStack, data: str) -> None:
+    first = new_stack(Stack(volume=data)).up()
+    assert Browser(first).log_in().status_code == 302
+    # Killed, so that SQLite's other two files stay.
+    docker("kill", first.name)
+    assert "db.sqlite3-wal" in in_volume(data, "ls", "/data")
+
+    second = new_stack(Stack(volume=data, options=["--user", "54321:0"])).up()
+    browser = Browser(second)
+    assert browser.log_in().status_code == 302
+    form = {"title": "Note"}
+    answer = browser.submit("/admin/start/document/add/", form, files={"file": ("note.txt", b"kept")})
+    assert answer.status_code == 302
+    assert second.get("/media/documents/note.txt").text == "kept"
+    second.exec("manage", "createsuperuser", "--noinput", "--username", "bob", "--email", "bob@example.com")
+    assert second.stop() == 0
+
+    # And the other way round.
+    script = "echo more >>/data/media/documents/note.txt && manage clearsessions"
+    in_volume(data, "sh", "-c", script)
+    assert "'bob'" in in_volume(data, "python3", "-c", DUMP)

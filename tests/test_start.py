@@ -1,0 +1,249 @@
+"""A start: how soon there is an answer and which, what then runs, and how it ends when it is stopped on the way."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.docker import LABEL, docker, run
+from tests.support.environments import LOCAL, MODULE, app_with_migration, settings_folder
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+
+# Settings whose import takes until the test makes a file.
+HELD = f"""
+import sys, time
+from pathlib import Path
+print("held up", file=sys.stderr, flush=True)
+while not Path("/data/go").exists():
+    time.sleep(0.02)
+{LOCAL}"""
+PROD = {"DJANGO_SETTINGS_MODULE": MODULE}
+NewStack = Callable[[Stack], Stack]
+
+
+def began(stack: Stack) -> float:
+    """When the engine started the container, in seconds since the epoch."""
+    whole, _, fraction = stack.state()["StartedAt"].removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def status(stack: Stack) -> int:
+    """The status of the start page; 0 where nobody answers."""
+    try:
+        return stack.get().status_code
+    except httpx.TransportError:
+        return 0
+
+
+def states(stack: Stack, program: str) -> list[str]:
+    """The states of the processes of that name; the engine does not list zombies."""
+    stats = stack.exec("sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null", check=False).splitlines()
+    return [line.rpartition(") ")[2][0] for line in stats if f"({program})" in line]
+
+
+def hold(new_stack: NewStack, folder: Path, **more: object) -> Stack:
+    """A container that is starting until /data/go is there."""
+    mounts = settings_folder(folder / "prod", {"settings.py": HELD})
+    return new_stack(Stack(PROD, mounts=mounts, **more)).start()  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def site_stack() -> Stack:
+    return Stack()
+
+
+@pytest.fixture(scope="module")
+def odd(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A short backlog, no IPv6 addresses, as many descriptors as the engine has; three workers are asked for."""
+    sysctls = ["--sysctl", "net.core.somaxconn=64", "--sysctl", "net.ipv6.conf.all.disable_ipv6=1"]
+    stack = Stack({"UWSGI_PROCESSES": "3", "UWSGI_LISTEN": "500"}, options=sysctls)
+    stack.allowed = ["UWSGI_LISTEN=500"]
+    try:
+        yield stack.up()
+        assert stack.trouble() == []
+    finally:
+        stack.remove()
+
+
+def test_the_first_answer_and_the_first_page_come_soon(new_stack: NewStack) -> None:
+    stack = new_stack(Stack()).start()
+    wait_until(lambda: status(stack) in (200, 503), every=0.01)
+    first = time.time() - began(stack)
+    wait_until(lambda: status(stack) == 200, every=0.01)
+    page = time.time() - began(stack)
+    print(f"first answer after {first:.2f} s, first 200 after {page:.2f} s")
+    # Far above what it takes on an idle machine.
+    assert first < 3
+    assert page < 8
+
+
+def test_nobody_is_root_and_pid_1_is_init(site: Stack) -> None:
+    users = docker("top", site.name, "-eo", "uid,pid").splitlines()[1:]
+    assert len(users) > 5
+    assert {line.split()[0] for line in users} == {"10001"}
+    assert any(word.endswith("/bin/init") for word in site.exec("cat", "/proc/1/cmdline").split("\0"))
+
+
+def test_supervisorctl_tells_the_programs_states(site: Stack) -> None:
+    told = dict(line.split()[:2] for line in site.exec("supervisorctl", "status", check=False).splitlines())
+    # Running after startsecs.
+    assert told.keys() == {"application", "nginx"}
+    assert set(told.values()) <= {"RUNNING", "STARTING"}
+
+
+def test_by_default_there_are_two_workers_a_cpu_as_far_as_memory_goes(site: Stack) -> None:
+    fit = min(2 * int(docker("info", "--format", "{{.NCPU}}")), (512 - 64) // 48)
+    assert f"uWSGI processes: {fit}, threads each: 1" in site.logs()
+    assert site.logs().count("spawned uWSGI worker ") == fit
+
+
+def test_orphans_leave_no_zombies(site: Stack) -> None:
+    # The shell ends first; then they are init's.
+    site.exec("sh", "-c", "for number in 1 2 3 4 5; do sleep 2 >/dev/null 2>&1 & done")
+    assert states(site, "sleep") == ["S"] * 5
+    wait_until(lambda: states(site, "sleep") == [])
+
+
+@pytest.mark.parametrize(
+    ("program", "end"),
+    [("application", "kill $(supervisorctl pid application)"), ("nginx", "kill -QUIT $(cat /run/nginx.pid)")],
+)
+def test_a_program_that_ends_by_itself_is_started_again(program: str, end: str, site: Stack) -> None:
+    # A probe in uWSGI's queue goes with it.
+    site.allowed.append("recv.. failed .* uwsgi://unix:/run/uwsgi.sock|connect.. to unix:/run/uwsgi.sock failed")
+    site.exec("sh", "-c", end)
+    wait_until(lambda: f"supervise: {program} ended with status 0" in site.logs())
+    wait_until(lambda: status(site) == 200)
+    assert site.logs().count(f"supervise: starting {program}\n") == 2
+
+
+def test_a_second_start_renders_the_same_bytes(site: Stack) -> None:
+    sums = ("sh", "-c", "cd /run/nginx && sha256sum *")
+    before = site.exec(*sums)
+    assert before.count("\n") > 5
+    docker("restart", site.name)
+    site.wait_healthy()
+    assert site.exec(*sums) == before
+
+
+def test_a_page_says_that_the_site_is_starting_until_it_is_ready(new_stack: NewStack, tmp_path: Path) -> None:
+    stack = hold(new_stack, tmp_path)
+    wait_until(lambda: "held up" in stack.logs())
+    wait_until(lambda: status(stack) != 0)
+    for path in ("/", "/admin/", "/nowhere"):
+        page = stack.get(path)
+        assert (page.status_code, page.headers["Retry-After"]) == (503, "3")
+        assert "<title>Starting</title>" in page.text
+        assert page.headers["Cache-Control"] == "no-store"
+    said = run("docker", "exec", stack.name, "healthcheck", check=False)
+    assert (said.returncode, said.stdout) == (1, "the application is starting\n")
+    stack.exec("touch", "/data/go")
+    wait_until(lambda: status(stack) == 200)
+    # The only lines of nginx are those of the requests.
+    assert not re.search(r"connect\(\)|upstream|\[\w+\] \d+#", stack.logs())
+
+
+def test_a_given_number_of_workers_is_uwsgis(odd: Stack) -> None:
+    assert "uWSGI processes: 3, threads each: 1" in odd.logs()
+    assert odd.logs().count("spawned uWSGI worker ") == 3
+
+
+def test_a_backlog_longer_than_somaxconn_is_clamped_with_a_warning(odd: Stack) -> None:
+    warning = "cmd.sh: warning: UWSGI_LISTEN=500 is more than net.core.somaxconn allows: using 64"
+    assert odd.logs().count(warning) == 1
+    assert "listen backlog is limited to 64 connections" in odd.logs()
+
+
+def test_a_huge_limit_of_descriptors_does_not_cost_memory(odd: Stack) -> None:
+    # A limit above the engine's own cannot be asked for.
+    assert int(odd.exec("sh", "-c", "ulimit -Hn").replace("unlimited", "1048576")) > 4096
+    read = "cat /sys/fs/cgroup/memory.current 2>/dev/null || cat /sys/fs/cgroup/memory/memory.usage_in_bytes"
+    assert int(odd.exec("sh", "-c", read)) < 160 * 1024 * 1024
+    assert "detected max file descriptor number: 4096" in odd.logs()
+
+
+def test_it_serves_without_ipv6(odd: Stack) -> None:
+    assert odd.exec("cat", "/proc/net/if_inet6", check=False) == ""
+    assert status(odd) == 200
+
+
+def test_128_megabytes_give_one_worker_that_serves_and_no_migration_is_applied_when_off(new_stack: NewStack) -> None:
+    options = ["--memory", "128m", "--memory-swap", "128m", "--sysctl", "net.core.somaxconn=64"]
+    stack = new_stack(Stack({"RUN_MIGRATIONS": "off"}, options=options)).up()
+    assert [status(stack) for _ in range(20)] == [200] * 20
+    assert stack.logs().count("spawned uWSGI worker ") == 1
+    # The default backlog is clamped without a word.
+    assert "somaxconn" not in stack.logs()
+    tables = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').execute('select * from sqlite_master'))"
+    assert stack.exec("python3", "-c", tables) == ""
+    assert "migrations applied" not in stack.logs()
+    assert not stack.state()["OOMKilled"]
+
+
+def test_another_command_is_run_instead_of_the_start() -> None:
+    container = ("run", "--rm", "--label", LABEL, Stack().image)
+    assert docker(*container, "sh", "-c", "echo $((6 * 7)); id -u; id -g") == "42\n10001\n0"
+    assert docker(*container, "manage", "check") == "System check identified no issues (0 silenced)."
+
+
+SLOW_MIGRATION = """
+    migrations.RunSQL("CREATE TABLE half (id integer)"),
+    migrations.RunPython(lambda *_: (print("held up", file=sys.stderr, flush=True), time.sleep(60))),
+"""
+# In the place of a program that cmd.sh calls.
+SLOW_ENVSUBST = """#!/bin/sh
+echo held up >&2
+sleep 2
+exec /usr/bin/envsubst "$@"
+"""
+
+
+@pytest.mark.parametrize("moment", ["cmd.sh", "import", "migration", "waiting for the database"])
+def test_a_stop_during_the_start_ends_it_at_once_and_leaves_nothing_half_done(
+    moment: str, new_stack: NewStack, tmp_path: Path
+) -> None:
+    variables, mounts, marker = PROD, [], "held up"
+    if moment == "cmd.sh":
+        program = tmp_path / "slow" / "envsubst"
+        program.parent.mkdir()
+        program.write_text(SLOW_ENVSUBST)
+        program.chmod(0o755)
+        path = "/slow:/app/dockerable/bin:/opt/app/bin:/opt/dockerable/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        variables, mounts = {"PATH": path}, [f"{program.parent}:/slow:ro"]
+    elif moment == "import":
+        mounts = settings_folder(tmp_path / "prod", {"settings.py": HELD})
+    elif moment == "migration":
+        mounts = settings_folder(tmp_path / "prod", app_with_migration(SLOW_MIGRATION))
+    else:
+        variables, marker = {"DATABASE_URL": "postgres://app:secret@127.0.0.1:9/app"}, "waiting for the database"
+    stack = new_stack(Stack(variables, mounts=mounts)).start()
+    stack.allowed = ["waiting for the database: "]
+    wait_until(lambda: marker in stack.logs())
+    asked = time.monotonic()
+    assert stack.stop() == 0
+    assert time.monotonic() - asked < 6
+    assert stack.last_line() in ("cmd.sh: stopped", "init: stopped")
+    if moment == "migration":
+        words = ("--label", LABEL, "-v", f"{stack.volume}:/data", stack.image, "python3", "-c")
+        dump = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').iterdump(), sep='\\n')"
+        tables = docker("run", "--rm", *words, dump)
+        assert "accounts_user" in tables
+        assert "half" not in tables
+
+
+def test_a_killed_supervisord_ends_the_container_which_says_so(new_stack: NewStack, tmp_path: Path) -> None:
+    stack = hold(new_stack, tmp_path)
+    stack.allowed = ["^init: error: "]
+    wait_until(lambda: "held up" in stack.logs())
+    killed = time.monotonic()
+    with contextlib.suppress(AssertionError):  # the container may end before the command does
+        stack.exec("sh", "-c", "kill -9 $(cat /run/supervisord.pid)")
+    assert stack.wait_end() == 70
+    assert time.monotonic() - killed < 8
+    assert stack.last_line() == "init: error: supervisord was killed by signal 9"

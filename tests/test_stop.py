@@ -1,0 +1,206 @@
+"""Stopping, reloading and being killed: what is in flight is answered, what died comes back by itself."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.support.docker import docker
+from tests.support.http import Answer, answer, connect, parse, read_all
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+
+# pid, parent's pid and command line of every process in the container.
+PROCESSES = r"""
+import json, pathlib
+found = []
+for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+    try:
+        parent = int(status.read_text().partition("PPid:")[2].split()[0])
+        command = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (OSError, IndexError):
+        continue
+    found.append([int(status.parent.name), parent, command.strip()])
+print(json.dumps(found))
+"""
+# How many workers of uWSGI are at work, by its own statistics.
+BUSY = """
+import json, socket
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect("/run/uwsgi-stats.sock")
+    print(sum(worker["status"] == "busy" for worker in json.load(connection.makefile())["workers"]))
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    command: str
+
+
+def processes(stack: Stack) -> dict[str, set[int]]:
+    """The pids of each kind of process that a site consists of."""
+    all_of_them = [Process(*fields) for fields in json.loads(stack.exec("python3", "-c", PROCESSES))]
+    supervisors = {process.pid for process in all_of_them if "bin/supervise" in process.command}
+    applications = [process for process in all_of_them if "bin/application" in process.command]
+    masters = {process.pid for process in applications if process.parent in supervisors}
+    return {
+        "nginx master": {process.pid for process in all_of_them if process.command.startswith("nginx: master")},
+        "nginx worker": {process.pid for process in all_of_them if process.command.startswith("nginx: worker process")},
+        "uWSGI master": masters,
+        "uWSGI worker": {process.pid for process in applications if process.parent in masters},
+    }
+
+
+@dataclass
+class Visits:
+    """What a client that asks all the time was answered: when (seconds of the monotonic clock), and how."""
+
+    answered: list[tuple[float, str]] = field(default_factory=list)
+
+    def failed(self) -> list[tuple[float, str]]:
+        return [visit for visit in self.answered if visit[1] != "200"]
+
+    def since(self, moment: float) -> list[str]:
+        return [how for when, how in self.answered if when > moment]
+
+
+@contextmanager
+def visitor(stack: Stack, pause: float = 0.01) -> Iterator[Visits]:
+    """A client that asks again and again until the end of the block, each time on a new connection.
+
+    `pause` in seconds is for where it would take the CPU that a start needs.
+    """
+    visits, end = Visits(), threading.Event()
+
+    def visit() -> None:
+        while not end.is_set():
+            try:
+                how = str(stack.get("/show").status_code)
+            except httpx.HTTPError as reason:
+                how = type(reason).__name__
+            visits.answered.append((time.monotonic(), how))
+            end.wait(pause)
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    try:
+        yield visits
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_stop_lets_what_is_in_flight_end(new_stack: Callable[[Stack], Stack]) -> None:
+    stack = new_stack(Stack.trial()).up()
+    uploading, downloading, stopping = threading.Event(), threading.Event(), threading.Event()
+
+    def upload() -> Answer:
+        """Half of it before the stop, half after."""
+        with connect(stack) as connection:
+            connection.sendall(b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+            connection.sendall(b"a" * 1_000_000)
+            uploading.set()
+            assert stopping.wait(20)
+            for _ in range(10):
+                connection.sendall(b"b" * 100_000)
+                time.sleep(0.2)  # the client's own pace
+            return parse(read_all(connection))
+
+    def download() -> int:
+        """A reader that takes more than two seconds for it."""
+        length = 0
+        with stack.client() as client, client.stream("GET", "/large/20") as stream:
+            for block in stream.iter_raw(1 << 20):
+                if length == 0:
+                    downloading.set()
+                    assert stopping.wait(20)
+                length += len(block)
+                time.sleep(0.1)
+        return length
+
+    with ThreadPoolExecutor() as pool:
+        slow, up, down = pool.submit(stack.get, "/slow/6"), pool.submit(upload), pool.submit(download)
+        assert uploading.wait(20)
+        assert downloading.wait(20)
+        wait_until(lambda: int(stack.exec("python3", "-c", BUSY)) >= 1)
+        began = time.monotonic()
+        docker("kill", "--signal", "TERM", stack.name)
+        stopping.set()
+        assert slow.result().status_code == 200
+        assert slow.result().text == "slept 6 s\n"
+        sent = up.result()
+        assert sent.status == 200
+        assert json.loads(sent.body)["sha256"] == hashlib.sha256(b"a" * 1_000_000 + b"b" * 1_000_000).hexdigest()
+        assert down.result() == 20 * 1024 * 1024
+    assert stack.wait_end() == 0
+    print(f"a stop with a request of 6 s in flight took {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 12
+    assert stack.last_line() == "init: stopped"
+
+
+def test_an_idle_container_stops_at_once(new_stack: Callable[[Stack], Stack]) -> None:
+    stack = new_stack(Stack.trial()).up()
+    with stack.client() as client:
+        # A connection that is kept alive is no request.
+        client.get("/show")
+        began = time.monotonic()
+        assert stack.stop() == 0
+    took = time.monotonic() - began
+    print(f"an idle stop took {took:.1f} s")
+    assert took < 5
+    assert stack.last_line() == "init: stopped"
+
+
+def test_a_chain_reload_renews_all_workers_and_fails_no_request(site: Stack) -> None:
+    before = processes(site)
+    with visitor(site) as visits:
+        wait_until(lambda: len(visits.answered) > 20)
+        began = time.monotonic()
+        site.exec("sh", "-c", "echo c >/run/uwsgi.fifo")
+        wait_until(lambda: not processes(site)["uWSGI worker"] & before["uWSGI worker"], 60, every=0.5)
+        wait_until(lambda: len(processes(site)["uWSGI worker"]) == len(before["uWSGI worker"]), 30, every=0.5)
+        print(f"a chain reload took {time.monotonic() - began:.1f} s")
+        moment = time.monotonic()
+        wait_until(lambda: len(visits.since(moment)) > 20)
+    assert len(visits.answered) > 50
+    assert visits.failed() == []
+    assert processes(site)["uWSGI master"] == before["uWSGI master"]
+
+
+@pytest.mark.parametrize("kind", ["nginx worker", "uWSGI worker", "nginx master", "uWSGI master"])
+def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
+    site.allowed += [
+        "killed by signal 9|exited on signal 9|the master disconnected from this worker",
+        r"connect\(\) to unix:/run/uwsgi.sock failed|upstream prematurely closed|recv\(\) failed",
+    ]
+    before, state = processes(site), site.state()
+    killed = min(before[kind])
+    with visitor(site, pause=0.05) as visits:
+        wait_until(lambda: len(visits.answered) > 5)
+        began = time.monotonic()
+        site.exec("sh", "-c", f"kill -9 {killed}")
+
+        def back() -> bool:
+            now = processes(site)
+            as_many = all(len(now[name]) == len(before[name]) for name in before)
+            return killed not in now[kind] and as_many and {how for _, how in visits.answered[-10:]} == {"200"}
+
+        wait_until(back, 40, every=0.5)
+    failed = visits.failed()
+    took = max((when for when, _ in failed), default=began) - began
+    print(f"kill -9 of the {kind}: served again after {took:.1f} s, {len(failed)} requests failed")
+    assert took < 10
+    # A worker's death costs at most what it had in hand; nobody is told anything but that it failed or to come again.
+    assert len(failed) <= 2 or "master" in kind
+    assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
+    assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])
+    assert answer(site, "/static/start/start.css").status == 200
