@@ -1,12 +1,13 @@
 #!/bin/sh
 # cmd.sh: the container's start.
 #
-# Usage: cmd.sh [web|nginx|application]
+# Usage: cmd.sh [web|nginx|application|certificate]
 #   web          the container's command: checks everything, renders nginx's configuration, becomes PID 1
 #   nginx        supervisord's program: clears what a killed nginx left, becomes nginx
 #   application  supervisord's program: clears what a killed uWSGI left, becomes uWSGI (bin/application)
+#   certificate  supervisord's program: becomes bin/certificate
 # Reads: the variables in dockerable/README.md
-# Writes: /run/nginx/*.conf, $DATA_DIR/media, $DATA_DIR/tmp (emptied)
+# Writes: /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied)
 # Exits: 64, 65, 66, 73 or 78 when the start is refused; later bin/init's status
 set -eu
 umask 0007
@@ -31,6 +32,12 @@ prepare_data() {
     find "$DATA_DIR/tmp" -type f -delete
 }
 
+# nginx starts with the stored certificate or a temporary one; the certificate program gets better ones.
+prepare_certificate() {
+    mkdir -p /run/webroot
+    [ "$USE_SSL" = off ] || certificate install
+}
+
 # Rendered beside the configuration in use and moved only when nginx accepts it.
 render_nginx_conf() {
     new=$CONFIGURATION.new
@@ -39,7 +46,7 @@ render_nginx_conf() {
     for template in "$HERE"/nginx/*.conf; do
         envsubst "$TEMPLATE_VARIABLES" <"$template" >"$new/${template##*/}"
     done
-    envsubst "$TEMPLATE_VARIABLES" <"$HERE/nginx-app.conf" >"$new/site.conf"
+    envsubst "$TEMPLATE_VARIABLES" <"$HERE/$SITE_TEMPLATE" >"$new/site.conf"
     tested=$(/usr/sbin/nginx -e stderr -t -q -c "$new/nginx.conf" 2>&1) ||
         die 78 "nginx refuses its configuration: $(echo "$tested" | tr '\n' ' ')"
     rm -rf "$CONFIGURATION"
@@ -47,7 +54,7 @@ render_nginx_conf() {
 }
 
 tell() {
-    log "$DJANGO_SETTINGS_MODULE serves $NGINX_SERVER_NAME on port 8080," \
+    log "$DJANGO_SETTINGS_MODULE serves $NGINX_SERVER_NAME over $SCHEME," \
         "uWSGI processes: $UWSGI_PROCESSES, threads each: $UWSGI_THREADS"
 }
 
@@ -56,6 +63,7 @@ web() {
     trap 'log stopped; exit 0' TERM INT
     check_environment
     prepare_data
+    prepare_certificate
     render_nginx_conf
     tell
     # A stop that comes before init listens waits for it.
@@ -86,7 +94,8 @@ main() {
     cd /app
     case ${1:-web} in
         web | nginx | application) "${1:-web}" ;;
-        *) die 64 "'$1' is no role: web, nginx or application" ;;
+        certificate) exec certificate ;;
+        *) die 64 "'$1' is no role: web, nginx, application or certificate" ;;
     esac
 }
 

@@ -188,11 +188,33 @@ def punycode(name: str) -> str:
         raise Invalid(f"{shown(name)} is not a host name") from None
 
 
-def http_only(value: str) -> str:
-    """A switch that may not be on yet."""
-    if switch(value) == "on":
-        raise Invalid("cannot be on: this version serves plain HTTP; put a TLS proxy before it (TRUSTED_PROXIES)")
-    return "off"
+def mail_address(value: str) -> str:
+    """A mail address, or nothing."""
+    if value and not re.fullmatch(r"\w[\w.+%=~-]*@([a-z0-9-]+\.)+[a-z0-9-]+", value, re.ASCII | re.IGNORECASE):
+        raise Invalid("must be a mail address (example: admin@example.com)")
+    return value
+
+
+def https_url(value: str) -> str:
+    """An https URL, or nothing."""
+    host = r"([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]+)?"
+    if value and not re.fullmatch(rf"https://{host}(/[\w.~/?&=%+@:-]*)?", value, re.ASCII | re.IGNORECASE):
+        raise Invalid("must be an https URL of an ACME directory (example: https://acme.example.com/directory)")
+    return value
+
+
+def word(value: str) -> str:
+    """Letters, digits, hyphens and underscores, or nothing."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", value):
+        raise Invalid("must consist of letters, digits, hyphens and underscores")
+    return value
+
+
+def file(value: str) -> str:
+    """An absolute path in the container, or nothing; whether it is there is seen later."""
+    if value and not re.fullmatch(r"/[\w./@%+=:-]+", value):
+        raise Invalid("must be an absolute path in the container")
+    return value
 
 
 def settings_default() -> str:
@@ -204,7 +226,23 @@ def settings_default() -> str:
 VARIABLES = (
     Variable("DJANGO_SETTINGS_MODULE", module, settings_default),
     Variable("NGINX_SERVER_NAME", server_names, None, "www.example.com"),
-    Variable("USE_SSL", http_only, "off"),
+    Variable("USE_SSL", switch, "off"),
+    Variable("EMAIL_ADDRESS", mail_address, ""),
+    Variable("HTTPS_PORT", integer(1, 65535), "443"),
+    # Mozilla's guideline 6.0: two years.
+    Variable("HSTS_SECONDS", integer(0, 2**31 - 1, "seconds"), "63072000"),
+    Variable("NGINX_HTTP3", switch, "off"),
+    Variable("ACME_SERVER", https_url, ""),
+    Variable("ACME_STAGING", switch, "off"),
+    Variable("ACME_PROFILE", word, ""),
+    Variable("ACME_CA_BUNDLE", file, ""),
+    Variable("ACME_EAB_KID", word, ""),
+    Variable("ACME_EAB_HMAC_FILE", file, ""),
+    Variable("ACME_DNS_PLUGIN", word, ""),
+    Variable("ACME_DNS_CREDENTIALS", file, ""),
+    Variable("ACME_DNS_PROPAGATION_SECONDS", integer(0, 3600, "seconds"), "30"),
+    Variable("TLS_CERTIFICATE", file, ""),
+    Variable("TLS_CERTIFICATE_KEY", file, ""),
     Variable("TRUSTED_PROXIES", networks, ""),
     Variable("RUN_MIGRATIONS", switch, "on"),
     Variable("HEALTH_PATH", path, ""),
@@ -221,6 +259,7 @@ VARIABLES = (
     Variable("NGINX_SEND_TIMEOUT", integer(1, 3600, "seconds"), "30"),
     Variable("NGINX_KEEPALIVE_TIMEOUT", integer(0, 3600, "seconds"), "65"),
 )
+FILES = ("TLS_CERTIFICATE", "TLS_CERTIFICATE_KEY", "ACME_CA_BUNDLE", "ACME_EAB_HMAC_FILE", "ACME_DNS_CREDENTIALS")
 NAMES = frozenset(variable.name for variable in VARIABLES)
 
 
@@ -313,6 +352,80 @@ def check_data(environ: Mapping[str, str], report: Report) -> None:
             report.error(CANNOT_CREATE, not_writable(place, data))
 
 
+def check_tls(report: Report, letsencrypt: Path = Path("/etc/letsencrypt")) -> None:
+    """What HTTPS needs beside its variables: names that can be certified, files, a place for certificates."""
+    values = report.values
+    if values.get("USE_SSL") != "on":
+        return
+    for one, other in (
+        ("TLS_CERTIFICATE", "TLS_CERTIFICATE_KEY"),
+        ("ACME_EAB_KID", "ACME_EAB_HMAC_FILE"),
+        ("ACME_DNS_PLUGIN", "ACME_DNS_CREDENTIALS"),
+    ):
+        if bool(values.get(one)) != bool(values.get(other)):
+            report.error(USAGE, f"{one} and {other} go together: set both or neither")
+    for name in FILES:
+        if (place := values.get(name, "")) and not os.access(place, os.R_OK):
+            reason = f"cannot be read by uid {os.getuid()}" if Path(place).exists() else "does not exist"
+            report.error(NO_INPUT, f"{name}={place} {reason}: mount it readable for group 0")
+    if values.get("TLS_CERTIFICATE"):
+        return
+    for name in values.get("NGINX_SERVER_NAME", "").split():
+        if name.startswith("*.") and not values.get("ACME_DNS_PLUGIN"):
+            report.error(USAGE, f"NGINX_SERVER_NAME: a certificate for {name} needs DNS-01: set ACME_DNS_PLUGIN")
+        elif is_address(name) and values.get("ACME_PROFILE") != "shortlived":
+            report.error(USAGE, f"NGINX_SERVER_NAME: an address such as {name} needs ACME_PROFILE=shortlived")
+    check_letsencrypt(report, letsencrypt)
+
+
+def is_address(name: str) -> bool:
+    """Whether a checked server name is an IP address."""
+    return name.startswith("[") or name.rpartition(".")[2].isdigit()
+
+
+def check_letsencrypt(report: Report, folder: Path) -> None:
+    """certbot's folder must be writable, all that is in it too, and its cli.ini ASCII."""
+    if not folder.is_dir():
+        report.error(NO_INPUT, f"{folder} does not exist: mount it (volumes: ['./letsencrypt:{folder}'])")
+        return
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        report.error(
+            CANNOT_CREATE,
+            f"{folder} is on a read-only file system: mount it read-write (volumes: ['./letsencrypt:{folder}'])",
+        )
+        return
+    if locked := find_locked(folder):
+        report.error(
+            CANNOT_CREATE,
+            f"{locked} cannot be written by uid {os.getuid()} (remedy, on the host, for the folder "
+            f"mounted at {folder}: sudo sh -c 'chgrp -R 0 letsencrypt && chmod -R g+rwX letsencrypt')",
+        )
+        return
+    try:
+        text = (folder / "cli.ini").read_bytes()
+    except OSError:
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if column := next((place for place, byte in enumerate(line, 1) if byte > 127), 0):
+            report.error(
+                BAD_DATA, f"{folder}/cli.ini, line {number}, column {column}: not ASCII, certbot cannot read it"
+            )
+
+
+def find_locked(folder: Path) -> str:
+    """The first folder that certbot must write and cannot, or file that it must read; empty where there is none."""
+    places = [folder]
+    for name in ("archive", "live", "accounts", "renewal"):
+        places.append(folder / name)
+        for parent, folders, files in os.walk(folder / name):
+            places += [Path(parent, inner) for inner in (*folders, *files)]
+    for place in places:
+        # A link that leads nowhere is the certificate program's concern.
+        if Path(place).exists() and not os.access(place, os.R_OK | (os.W_OK | os.X_OK if place.is_dir() else 0)):
+            return str(place)
+    return ""
+
+
 def check_settings(environ: Mapping[str, str], report: Report) -> None:
     """Once something is wrong, ask the project's settings too, so that all of it is listed."""
     try:
@@ -339,6 +452,7 @@ def check_settings(environ: Mapping[str, str], report: Report) -> None:
 
 def derive(values: dict[str, str], report: Report) -> dict[str, str]:
     """What the templates and uWSGI need beside the variables themselves."""
+    tls, port, http3 = values["USE_SSL"] == "on", values["HTTPS_PORT"], values["NGINX_HTTP3"] == "on"
     proxies = values["TRUSTED_PROXIES"].split()
     somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())
     if int(values["UWSGI_LISTEN"]) > somaxconn:
@@ -350,6 +464,14 @@ def derive(values: dict[str, str], report: Report) -> dict[str, str]:
     return {
         # Stands before each `listen [::]:…`, which would not start where the kernel has no IPv6.
         "IPV6": "" if Path("/proc/net/if_inet6").exists() else "# no IPv6 here: ",
+        "SITE_TEMPLATE": "nginx-app-ssl.conf" if tls else "nginx-app.conf",
+        "SCHEME": "https" if tls else "http",
+        "HTTPS_PORT_SUFFIX": "" if port == "443" else f":{port}",
+        "HTTPS_PORT_UNLESS_443": "" if port == "443" else port,
+        "STRICT_TRANSPORT_SECURITY": f"max-age={values['HSTS_SECONDS']}",
+        "REJECT_UNKNOWN_NAME": "off" if any(map(is_address, values["NGINX_SERVER_NAME"].split())) else "on",
+        "HTTP3": "" if http3 else "# off: ",
+        "ALTERNATIVE_SERVICE": f'h3=":{port}"; ma=86400' if http3 else "",
         "FIRST_SERVER_NAME": values["NGINX_SERVER_NAME"].split()[0],
         "SET_REAL_IP_FROM": "\n".join(f"set_real_ip_from {proxy};" for proxy in proxies),
         "TRUSTED_PROXIES_GEO": "\n".join(f"    {proxy} 1;" for proxy in proxies),
@@ -367,6 +489,7 @@ def main() -> int:
     check_settings_module(report)
     importable = len(report.errors) == before
     check_data(os.environ, report)
+    check_tls(report)
     if report.errors and importable:
         check_settings(os.environ, report)
     derived = {} if report.errors else derive(report.values, report)

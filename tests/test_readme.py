@@ -24,7 +24,11 @@ RUN_BY = {
     "./tests/run.sh --install-engine": "test_install_engine.py",
     "cp -r project/settings/example project/settings/prod": "here",
     "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
-    "project/settings/prod/docker-compose.yml": "here",
+    "project/settings/prod/docker-compose*.yml": "here",
+    "chmod g+w project/settings/prod/letsencrypt": "here",
+    "./dockerable/ctl up prod --ssl": "test_ctl_cert.py",
+    "./dockerable/ctl cert prod": "test_ctl_cert.py",
+    "./dockerable/ctl cert prod --renew": "test_ctl_cert.py",
     "chmod o-rwx project/settings/prod/secrets.json": "here",
     "./dockerable/ctl up prod": "test_ctl.py",
     "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
@@ -71,7 +75,7 @@ def test_every_variable_is_in_the_table_and_back() -> None:
         read |= set(re.findall(r"\$\{([A-Z_]+)", file.read_text()))
     # Handed through from ctl to the build.
     read -= {"HOST_CA", "SOURCE", "REVISION", "VERSION"}
-    read |= {"DEBIAN_MIRROR"}
+    read |= {"DEBIAN_MIRROR", "CERTBOT_PLUGINS"}
     assert set(documented) == read
 
 
@@ -80,7 +84,7 @@ def test_defaults_in_the_table_are_the_ones_used() -> None:
     for variable in environment.VARIABLES:
         if isinstance(variable.default, str):
             wanted = f"`{variable.default}`" if variable.default else "none"
-            assert documented[variable.name] == wanted, variable.name
+            assert documented[variable.name].partition(":")[0] == wanted, variable.name
 
 
 def test_exit_statuses_are_those_of_the_program() -> None:
@@ -138,6 +142,7 @@ def test_a_new_environment_is_made_as_the_readme_says(tree: Path) -> None:
     assert "www.example.com" in composed and "example" not in composed.replace("www.example.com", "")
     assert (made / ".env").read_text().rstrip().endswith("COMPOSE_PROJECT_NAME=project-prod")
     assert (made / "secrets.json").stat().st_mode & 0o007 == 0
+    assert (made / "letsencrypt").stat().st_mode & 0o020
 
 
 def test_it_is_an_ordinary_project_without_docker(tree: Path) -> None:
