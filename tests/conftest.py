@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
+from tests.support.acme import Pebble
 from tests.support.docker import LABEL, docker
 from tests.support.stack import Stack
 
@@ -56,6 +57,30 @@ def site(request: pytest.FixtureRequest, site_stack: Stack) -> Iterator[Stack]:
         assert not stack.trouble(), "unexpected in the log:\n" + "\n".join(stack.trouble())
     finally:
         stack.remove()
+
+
+@pytest.fixture(scope="module")
+def pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
+    """One ACME server for a whole module; it refuses blocked.test."""
+    server = Pebble(tmp_path_factory.mktemp("pebble"), config={"domainBlocklist": ["blocked.test"]})
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def new_pebble() -> Iterator[Callable[[Pebble], Pebble]]:
+    """Takes a Pebble, starts it, removes it after the test; comes before new_stack, whose containers it connects."""
+    mine: list[Pebble] = []
+
+    def take(server: Pebble) -> Pebble:
+        mine.append(server)
+        return server.start()
+
+    yield take
+    for server in mine:
+        server.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -105,8 +105,9 @@ def test_by_default_there_are_two_workers_a_cpu_as_far_as_memory_goes(site: Stac
 
 def test_orphans_leave_no_zombies(site: Stack) -> None:
     # The shell ends first; then they are init's.
-    site.exec("sh", "-c", "for number in 1 2 3 4 5; do sleep 2 >/dev/null 2>&1 & done")
+    pids = site.exec("sh", "-c", "for number in 1 2 3 4 5; do sleep 600 >/dev/null 2>&1 & echo $!; done").split()
     assert states(site, "sleep") == ["S"] * 5
+    site.exec("sh", "-c", f"kill {' '.join(pids)}")
     wait_until(lambda: states(site, "sleep") == [])
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -66,7 +66,7 @@ class Stack:
         module = {"DJANGO_SETTINGS_MODULE": "project.settings.trial.settings"}
         return cls({**module, **(environment or {})}, mounts=[mount, *more.pop("mounts", [])], **more)
 
-    def start(self) -> "Stack":
+    def start(self) -> Self:
         """`docker run -d`; returns at once."""
         words = ["run", "-d", "--name", self.name, "--label", LABEL, "-p", f"127.0.0.1:{self.port}:8080"]
         words += hardening(self.service)
@@ -78,7 +78,7 @@ class Stack:
         docker(*words, *self.options, self.image, *self.command)
         return self
 
-    def up(self, timeout: float = 30) -> "Stack":
+    def up(self, timeout: float = 30) -> Self:
         """Start it and wait until it is healthy. Raises AssertionError where it ends first."""
         self.start()
         self.wait_healthy(timeout)

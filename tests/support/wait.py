@@ -10,7 +10,7 @@ import httpx
 Value = TypeVar("Value")
 
 
-def wait_until(predicate: Callable[[], Value], timeout: float = 20.0, every: float = 0.05) -> Value:
+def wait_until(predicate: Callable[[], Value | None], timeout: float = 20.0, every: float = 0.05) -> Value:
     """The first true value of `predicate`, asked every `every` seconds. Raises TimeoutError after `timeout`.
 
     An exception of the predicate counts as not yet; the last one is the cause of the TimeoutError.

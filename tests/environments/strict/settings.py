@@ -1,0 +1,7 @@
+"""`trial` of a project that insists on HTTPS by itself."""
+
+from project.settings.local.settings import *  # noqa: F403
+
+ROOT_URLCONF = "project.settings.trial.urls"
+SECURE_SSL_REDIRECT = True
+SECURE_HSTS_SECONDS = 60
