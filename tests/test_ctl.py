@@ -17,7 +17,7 @@ from tests.support.stack import LOCAL
 from tests.support.tree import Images, copy_tree
 from tests.support.wait import free_port, wait_until
 
-COMMANDS = ("build", "up", "down", "logs", "manage", "sh", "ps", "help")
+COMMANDS = ("build", "up", "down", "logs", "manage", "sh", "cert", "ps", "help")
 DEAD = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
