@@ -69,7 +69,10 @@ REFUSALS = {
         starts=0,
     ),
     "a role that does not exist": Refusal(
-        64, ("'worker' is no role: web, nginx or application",), command=("/app/dockerable/cmd.sh", "worker"), starts=0
+        64,
+        ("'worker' is no role: web, nginx, application or certificate",),
+        command=("/app/dockerable/cmd.sh", "worker"),
+        starts=0,
     ),
     "an environment that is not mounted": Refusal(
         66,
