@@ -15,7 +15,8 @@ LOCAL = ROOT / "project/settings/local/docker-compose.yml"
 ENVIRONMENTS = ROOT / "tests/environments"
 # Lines that a healthy container may print although they look like trouble.
 HARMLESS = re.compile(
-    r"enabled harakiri without post buffering|no internal routing support",
+    # The last one is a worker's word at a stop that comes while it still loads the application.
+    r"enabled harakiri without post buffering|no internal routing support|the master disconnected from this worker",
 )
 TROUBLE = re.compile(r"\b(warning|error|alert|crit|emerg|traceback|exception|failed)\b", re.IGNORECASE)
 
