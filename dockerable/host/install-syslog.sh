@@ -1,0 +1,112 @@
+#!/bin/sh
+# Makes the host's rsyslog split our containers' log into /var/log/CONTAINER/PROGRAM.log, logrotate keep two weeks of it,
+# and containers start that were refused while rsyslog was down.
+#
+# Usage: install-syslog.sh [--undo]      as root; a second run changes nothing; --undo keeps the logs
+# Writes: /etc/rsyslog.d/10-dockerable.conf, /etc/logrotate.d/dockerable, /usr/local/sbin/dockerable-start-refused,
+#         /var/lib/dockerable/dev (the socket), and for systemd three files in /etc/systemd/system, else
+#         /etc/cron.d/dockerable
+# Exits: 0 done; 64 an argument; 69 rsyslog or logrotate is missing; 70 rsyslog does not take it; 77 not root
+set -eu
+
+HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+SOCKET=/var/lib/dockerable/dev/log
+RULES=/etc/rsyslog.d/10-dockerable.conf
+UNITS=/etc/systemd/system
+# su without a dash leaves sbin out
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+changed=''
+
+log() { echo "install-syslog.sh: $*" >&2; }
+die() { status=$1; shift; log "error: $*"; exit "$status"; }
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# Mode, source in this folder, target.
+list_files() {
+    echo "0644 rsyslog.conf $RULES"
+    echo "0644 logrotate.conf /etc/logrotate.d/dockerable"
+    echo "0755 start-refused.sh /usr/local/sbin/dockerable-start-refused"
+    if has_systemd; then
+        echo "0644 systemd/dockerable-log.socket $UNITS/dockerable-log.socket"
+        echo "0644 systemd/dockerable-start-refused.service $UNITS/dockerable-start-refused.service"
+        echo "0644 systemd/rsyslog.service.conf $UNITS/rsyslog.service.d/dockerable.conf"
+    else
+        echo "0644 cron.conf /etc/cron.d/dockerable"
+    fi
+}
+
+require_rsyslog() {
+    command -v rsyslogd >/dev/null || die 69 "there is no rsyslogd (remedy: apt-get install rsyslog logrotate)"
+    command -v logrotate >/dev/null || die 69 "there is no logrotate (remedy: apt-get install logrotate)"
+    grep -qs '^[^#]*rsyslog\.d' /etc/rsyslog.conf || die 70 \
+        "/etc/rsyslog.conf does not read /etc/rsyslog.d (remedy: add include(file=\"/etc/rsyslog.d/*.conf\") after its modules)"
+}
+
+install_files() {
+    # Only root may go in: the socket itself is open to all.
+    [ -d "${SOCKET%/*}" ] || mkdir -p "${SOCKET%/*}"
+    chmod 0700 "${SOCKET%/dev/*}"
+    while read -r mode source target; do
+        ! cmp -s "$HERE/$source" "$target" || continue
+        changed=yes
+        mkdir -p "${target%/*}"
+        install -m "$mode" "$HERE/$source" "$target"
+        log "wrote $target"
+    done <<LIST
+$(list_files)
+LIST
+}
+
+# A configuration that it does not take would end all logging of the host at its next start.
+check_rules() {
+    said=$(rsyslogd -N1 2>&1) && return
+    rm -f "$RULES"
+    echo "$said" >&2
+    die 70 "rsyslogd -N1 refuses the configuration (above), so $RULES is taken away again"
+}
+
+restart_rsyslog() {
+    if has_systemd; then
+        systemctl daemon-reload
+        # A socket cannot be handed to a service that runs already.
+        systemctl stop syslog.socket rsyslog.service
+        [ ! -e "$UNITS/dockerable-log.socket" ] || systemctl enable -q --now dockerable-log.socket
+        systemctl start syslog.socket rsyslog.service || die 70 "rsyslog does not start (see: systemctl status rsyslog)"
+    elif [ -x /etc/init.d/rsyslog ]; then
+        /etc/init.d/rsyslog restart >&2 || die 70 "rsyslog does not start (above)"
+    else
+        log "restart rsyslogd now: this host has neither systemd nor /etc/init.d/rsyslog to do it with"
+    fi
+}
+
+install_all() {
+    require_rsyslog
+    install_files
+    [ -n "$changed" ] || { log "all is installed already"; return; }
+    check_rules
+    restart_rsyslog
+    log "containers that log to unixgram://$SOCKET get /var/log/CONTAINER/PROGRAM.log"
+}
+
+undo() {
+    has_systemd && [ -e "$UNITS/dockerable-log.socket" ] && systemctl disable -q --now dockerable-log.socket
+    while read -r _ _ target; do
+        [ ! -e "$target" ] || { rm "$target"; changed=yes; log "removed $target"; }
+    done <<LIST
+$(list_files)
+LIST
+    [ -z "$changed" ] || restart_rsyslog
+    rm -f "$SOCKET"
+    for folder in "${SOCKET%/*}" "${SOCKET%/dev/*}" "$UNITS/rsyslog.service.d"; do
+        rmdir "$folder" 2>/dev/null || :
+    done
+}
+
+main() {
+    case "$#${1:-}" in 0 | 1--undo) ;; *) die 64 "it takes no argument but --undo, not '$*'" ;; esac
+    [ "$(id -u)" = 0 ] || die 77 "this needs root (remedy: sudo $0 $*)"
+    if [ $# = 0 ]; then install_all; else undo; fi
+}
+
+main "$@"

@@ -1,0 +1,154 @@
+"""dockerable/host/install-syslog.sh on hosts without systemd, played by containers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker import LABEL, ROOT, docker, run, unique
+from tests.support.tree import base_image, helper_image
+
+INSTALL = "/host/install-syslog.sh"
+INSTALLED = {
+    "/etc/cron.d/dockerable": "cron.conf",
+    "/etc/logrotate.d/dockerable": "logrotate.conf",
+    "/etc/rsyslog.d/10-dockerable.conf": "rsyslog.conf",
+    "/usr/local/sbin/dockerable-start-refused": "start-refused.sh",
+}
+
+
+class Host:
+    """A container with dockerable/host/ in it, and rsyslog where the image has it."""
+
+    def __init__(self, image: str) -> None:
+        self.name = unique("install")
+        mount = f"{ROOT / 'dockerable/host'}:/host:ro"
+        words = ("--network", "none", "--label", LABEL, "-v", mount, image, "sleep", "infinity")
+        docker("run", "-d", "--init", "--name", self.name, *words)
+
+    def run(self, *command: str, user: str = "0") -> tuple[int, str]:
+        """Status and output of a command."""
+        done = run("docker", "exec", "-u", user, self.name, *command, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def shell(self, command: str) -> str:
+        """What a command that must succeed prints."""
+        return docker("exec", self.name, "sh", "-c", command)
+
+    def state(self) -> str:
+        """Every file outside /proc that is not as the image has it, with its time."""
+        return self.shell("find /etc /usr /var -xdev -type f -newer /proc/1/cmdline -printf '%p %T@ %m\\n' | sort")
+
+    def remove(self) -> None:
+        docker("rm", "-f", "-v", self.name, check=False)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host(helper_image("rsyslog"))
+    yield host
+    host.remove()
+
+
+@pytest.fixture
+def bare() -> Iterator[Host]:
+    host = Host(base_image())
+    yield host
+    host.remove()
+
+
+def test_one_command_installs_everything_and_a_second_changes_nothing(host: Host) -> None:
+    status, told = host.run(INSTALL)
+    assert status == 0, told
+    for target, source in INSTALLED.items():
+        assert f"install-syslog.sh: wrote {target}\n" in told
+        assert host.shell(f"cat {target}") == (ROOT / "dockerable/host" / source).read_text().strip()
+    assert "restart rsyslogd now" in told
+    assert "unixgram:///var/lib/dockerable/dev/log get /var/log/CONTAINER/PROGRAM.log" in told.splitlines()[-1]
+    before = host.state()
+    assert host.run(INSTALL) == (0, "install-syslog.sh: all is installed already\n")
+    assert host.state() == before
+
+
+def test_an_older_file_is_replaced(host: Host) -> None:
+    host.run(INSTALL)
+    host.shell("echo '# older' >/etc/rsyslog.d/10-dockerable.conf")
+    status, told = host.run(INSTALL)
+    assert status == 0
+    assert [line for line in told.splitlines() if "wrote" in line] == [
+        "install-syslog.sh: wrote /etc/rsyslog.d/10-dockerable.conf"
+    ]
+
+
+def test_rsyslog_is_restarted_by_its_own_script(host: Host) -> None:
+    host.shell("printf '#!/bin/sh\\necho \"$1\" >>/called\\n' >/etc/init.d/rsyslog; chmod +x /etc/init.d/rsyslog")
+    assert host.run(INSTALL)[0] == 0
+    assert host.run(INSTALL)[0] == 0
+    assert host.shell("cat /called") == "restart"
+
+
+def test_undo_takes_everything_away_but_the_logs(host: Host) -> None:
+    before = {line.split()[0] for line in host.state().splitlines()}
+    host.run(INSTALL)
+    host.shell("mkdir /var/log/web; echo x >/var/log/web/django.log")
+    status, told = host.run(INSTALL, "--undo")
+    assert status == 0, told
+    after = {line.split()[0] for line in host.state().splitlines()}
+    assert after - before == {"/var/log/web/django.log"}
+    assert host.run("test", "-e", "/var/lib/dockerable")[0] == 1
+    assert host.run(INSTALL, "--undo") == (0, "")
+
+
+def test_the_cron_line_runs_what_is_installed(host: Host) -> None:
+    host.run(INSTALL)
+    lines = [line for line in host.shell("cat /etc/cron.d/dockerable").splitlines() if line[0] in "*P"]
+    path, line = lines
+    assert line.startswith("* * * * * root ")
+    command = line.split(" root ")[1].split(" 2>&1 | logger ")[0]
+    assert host.shell(f"{path} command -v {command}") == "/usr/local/sbin/dockerable-start-refused"
+    assert host.shell("stat -c '%a %U' /etc/cron.d/dockerable") == "644 root"
+
+
+def test_a_configuration_that_rsyslog_refuses_is_taken_away_again(host: Host) -> None:
+    host.shell("sed -i /imuxsock/d /etc/rsyslog.conf")
+    status, told = host.run(INSTALL)
+    assert status == 70
+    assert "rsyslogd -N1 refuses the configuration (above)" in told.splitlines()[-1]
+    assert "imuxsock" in told
+    assert host.run("test", "-e", "/etc/rsyslog.d/10-dockerable.conf")[0] == 1
+
+
+def test_a_configuration_that_reads_no_folder_is_refused_with_the_line_to_add(host: Host) -> None:
+    host.shell("sed -i /IncludeConfig/d /etc/rsyslog.conf")
+    status, told = host.run(INSTALL)
+    assert status == 70
+    assert 'add include(file="/etc/rsyslog.d/*.conf")' in told
+
+
+def test_a_host_without_rsyslog_is_told_so(bare: Host) -> None:
+    before = bare.state()
+    status, told = bare.run(INSTALL)
+    assert status == 69
+    assert "there is no rsyslogd (remedy: apt-get install rsyslog logrotate)" in told
+    assert bare.state() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "status", "said"),
+    [
+        (["--yes"], "0", 64, "no argument but --undo"),
+        (["--undo", "x"], "0", 64, "no argument but --undo"),
+        ([], "1000", 77, f"sudo {INSTALL}"),
+    ],
+    ids=["another word", "two words", "not root"],
+)
+def test_it_refuses(bare: Host, words: list[str], user: str, status: int, said: str) -> None:
+    told = bare.run(INSTALL, *words, user=user)
+    assert told[0] == status
+    assert said in told[1]
+
+
+def test_shell_scripts_run_under_any_posix_shell() -> None:
+    folder = Path(ROOT / "dockerable/host")
+    for script in ("install-syslog.sh", "start-refused.sh"):
+        assert run("dash", "-n", folder / script).stderr == ""
