@@ -1,24 +1,25 @@
 #!/bin/sh
 # cmd.sh: the container's start.
 #
-# Usage: cmd.sh [web|nginx|application|certificate]
-#   web          the container's command: checks everything, renders nginx's configuration, becomes PID 1
+# Usage: cmd.sh [web|start|nginx|application|certificate|prepare_reload]
+#   web          the container's command: becomes PID 1 (bin/init), which runs `start`
+#   start        checks everything, renders nginx's configuration, becomes supervisord
 #   nginx        supervisord's program: clears what a killed nginx left, becomes nginx
 #   application  supervisord's program: clears what a killed uWSGI left, becomes uWSGI (bin/application)
 #   certificate  supervisord's program: becomes bin/certificate
+#   prepare_reload  bin/reload's: checks what is mounted now, renders nginx's configuration
 # Reads: the variables in dockerable/README.md
-# Writes: /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied)
-# Exits: 64, 65, 66, 73 or 78 when the start is refused; later bin/init's status
+# Writes: /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied); its lines to /run/log
+# Exits: 64, 65, 66, 73 or 78 when the start is refused, which bin/init passes on
 set -eu
 umask 0007
-# One stream, or docker logs shows the lines of the two out of order.
-exec 2>&1
 
 HERE=/app/dockerable
 CONFIGURATION=/run/nginx
+LOG=/run/log
 
-log() { echo "cmd.sh: $*" >&2; }
-die() { status=$1; shift; log "error: $*"; exit "$status"; }
+log() { echo "$*" >&2; }
+die() { status=$1; shift; log "$*"; exit "$status"; }
 
 check_environment() {
     assignments=$(python3 -S -m dockerable.environment) || exit $?
@@ -30,12 +31,14 @@ prepare_data() {
     mkdir -p "$DATA_DIR/media" "$DATA_DIR/tmp/nginx/body" "$DATA_DIR/tmp/nginx/uwsgi"
     # Uploads that a killed container left half-way; beside media, so that keeping one is a rename.
     find "$DATA_DIR/tmp" -type f -delete
+    # A container that starts takes what is mounted now, also where /run is no tmpfs.
+    rm -rf /run/pinned
 }
 
 # nginx starts with the stored certificate or a temporary one; the certificate program gets better ones.
 prepare_certificate() {
     mkdir -p /run/webroot
-    [ "$USE_SSL" = off ] || certificate install
+    [ "$USE_SSL" = off ] || "$HERE/bin/certificate" install >$LOG/certbot 2>&1
 }
 
 # Rendered beside the configuration in use and moved only when nginx accepts it.
@@ -48,7 +51,7 @@ render_nginx_conf() {
     done
     envsubst "$TEMPLATE_VARIABLES" <"$HERE/$SITE_TEMPLATE" >"$new/site.conf"
     tested=$(/usr/sbin/nginx -e stderr -t -q -c "$new/nginx.conf" 2>&1) ||
-        die 78 "nginx refuses its configuration: $(echo "$tested" | tr '\n' ' ')"
+        die 78 "error: nginx refuses its configuration: $(echo "$tested" | sed 's/^.*\[emerg\] [0-9#: ]*//; /test failed$/d' | tr '\n' ' ')"
     rm -rf "$CONFIGURATION"
     mv "$new" "$CONFIGURATION"
 }
@@ -59,22 +62,27 @@ tell() {
 }
 
 web() {
-    # PID 1 ignores what it does not handle, and a stop must end this too.
-    trap 'log stopped; exit 0' TERM INT
+    # A stop that comes before init listens waits for it.
+    exec env --block-signal=TERM --block-signal=INT init
+}
+
+start() {
+    trap 'exit 0' TERM INT
     check_environment
     prepare_data
     prepare_certificate
     render_nginx_conf
     tell
-    # A stop that comes before init listens waits for it.
-    exec env --block-signal=TERM --block-signal=INT init
+    exec supervise -c "$HERE/supervisor-app.conf" >$LOG/supervisor 2>&1
 }
 
 nginx() {
+    exec >$LOG/nginx.error 2>&1
     # A master killed with -9 leaves workers that hold the port, and its socket.
     pkill_orphans
     rm -f /run/health.sock
-    exec /usr/sbin/nginx -e stderr -c "$CONFIGURATION/nginx.conf"
+    # Its log is in UTC, as all the others.
+    exec env TZ=UTC /usr/sbin/nginx -e stderr -c "$CONFIGURATION/nginx.conf"
 }
 
 pkill_orphans() {
@@ -85,17 +93,30 @@ pkill_orphans() {
     done
 }
 
+# Until it becomes uWSGI all that it says is the project's; bin/application changes over by itself.
 application() {
     rm -f /run/ready /run/uwsgi.sock
-    exec application
+    export DOCKERABLE_LOG="$LOG/django"
+    exec application >"$DOCKERABLE_LOG" 2>&1
+}
+
+certificate() {
+    exec certificate >$LOG/certbot 2>&1
+}
+
+# Nothing of what runs has changed when one of these ends it.
+prepare_reload() {
+    check_environment
+    # The program, not the function.
+    command application --check
+    render_nginx_conf
 }
 
 main() {
     cd /app
     case ${1:-web} in
-        web | nginx | application) "${1:-web}" ;;
-        certificate) exec certificate ;;
-        *) die 64 "'$1' is no role: web, nginx, application or certificate" ;;
+        web | start | nginx | application | certificate | prepare_reload) "${1:-web}" ;;
+        *) die 64 "cmd: error: '$1' is no role: web, nginx, application or certificate" ;;
     esac
 }
 

@@ -27,7 +27,11 @@ USAGE, NO_INPUT, BAD_DATA, CONFIG, CANNOT_CREATE = 64, 66, 65, 78, 73
 SEVERITY = (USAGE, NO_INPUT, BAD_DATA, CONFIG, CANNOT_CREATE)
 
 SETTINGS_PATIENCE = 10.0  # seconds for a project's settings to be imported beside other errors
+# seconds: until uWSGI has replaced a worker that harakiri ended
+WATCHDOG_BEYOND_HARAKIRI = 10
 SHOWN = 80  # characters of a wrong value in a message
+# Characters of a variable: with what is derived from it, far below what the kernel lets a program be started with.
+LONGEST = 16384
 
 SWITCH = {"on": True, "true": True, "yes": True, "1": True}
 SWITCH |= {"off": False, "false": False, "no": False, "0": False}
@@ -85,11 +89,27 @@ def switch(value: str) -> str:
     return "on" if SWITCH[value.lower()] else "off"
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """A check for one of these words, in any case; gives it in lower case."""
+
+    def check(value: str) -> str:
+        if value.lower() not in words:
+            raise Invalid(f"must be one of {', '.join(words)}")
+        return value.lower()
+
+    return check
+
+
 def size(value: str) -> str:
     """A size as nginx writes it: bytes, or with k, m or g."""
     if not re.fullmatch(r"(0|[1-9][0-9]{0,5})[kKmMgG]?", value):
         raise Invalid("must be a size such as 512k, 20m or 1g (0: no limit)")
     return value
+
+
+def or_nothing(check: Callable[[str], str]) -> Callable[[str], str]:
+    """The check, which an empty value passes."""
+    return lambda value: check(value) if value else ""
 
 
 def path(value: str) -> str:
@@ -109,8 +129,10 @@ def networks(value: str) -> str:
             network = ipaddress.ip_network(without_zone(part), strict=False)
         except ValueError:
             raise Invalid(f"{shown(part)} is not an address or network (example: 10.0.0.0/8)") from None
-        if network.prefixlen == 0:
-            raise Invalid(f"{shown(part)} would trust everyone; name your load balancer's own network")
+        # 10.0.0.0/8 and fc00::/7 are the widest that are anybody's own.
+        if network.prefixlen < (8 if network.version == 4 else 7):
+            whom = "too many" if network.prefixlen else "everyone"
+            raise Invalid(f"{shown(part)} would trust {whom}; name your load balancer's own network")
         if ipaddress.ip_interface(part).ip != network.network_address:
             raise Invalid(f"{shown(part)} has host bits set; did you mean {network}?")
         checked.append(str(network))
@@ -246,10 +268,17 @@ VARIABLES = (
     Variable("TRUSTED_PROXIES", networks, ""),
     Variable("RUN_MIGRATIONS", switch, "on"),
     Variable("HEALTH_PATH", path, ""),
+    Variable("LOG_FORMAT", one_of("text", "json"), "text"),
+    Variable("LOG_LEVEL", one_of("debug", "info", "warning", "error", "critical"), "info"),
+    Variable("SLOW_REQUEST_SECONDS", integer(0, 3600, "seconds"), "5"),
     Variable("UWSGI_PROCESSES", integer(1, 512), lambda: str(limits.default_processes())),
-    # One: uWSGI's harakiri counts from a worker's newest request, so a busy sibling would save a slow one from it.
+    # One: pages that compute share a worker's interpreter, and a killed worker takes what its threads do with it.
     Variable("UWSGI_THREADS", integer(1, 128), "1"),
     Variable("UWSGI_HARAKIRI", integer(1, 3600, "seconds"), "60"),
+    # Depends on another variable: bound_memory() fills it in.
+    Variable("UWSGI_RELOAD_ON_RSS", or_nothing(integer(0, 1048576, "megabytes (0: no bound)")), lambda: ""),
+    # Empty: half a minute more than UWSGI_HARAKIRI (watchdog.py).
+    Variable("WATCHDOG_TIMEOUT", or_nothing(integer(0, 86400, "seconds (0: off)")), lambda: ""),
     Variable("UWSGI_LISTEN", integer(1, 65535), "1024"),
     Variable("NGINX_WORKER_PROCESSES", integer(1, 64), lambda: str(min(limits.cpus(), 64))),
     Variable("NGINX_WORKER_CONNECTIONS", integer(64, 65535), "2048"),
@@ -258,6 +287,9 @@ VARIABLES = (
     Variable("NGINX_CLIENT_BODY_TIMEOUT", integer(1, 3600, "seconds"), "30"),
     Variable("NGINX_SEND_TIMEOUT", integer(1, 3600, "seconds"), "30"),
     Variable("NGINX_KEEPALIVE_TIMEOUT", integer(0, 3600, "seconds"), "65"),
+    Variable("NGINX_LIMIT_CONNECTIONS", integer(0, 65535), "0"),
+    Variable("NGINX_LIMIT_REQUESTS", integer(0, 10000, "a second"), "0"),
+    Variable("NGINX_LIMIT_REQUESTS_BURST", integer(1, 100000), "20"),
 )
 FILES = ("TLS_CERTIFICATE", "TLS_CERTIFICATE_KEY", "ACME_CA_BUNDLE", "ACME_EAB_HMAC_FILE", "ACME_DNS_CREDENTIALS")
 NAMES = frozenset(variable.name for variable in VARIABLES)
@@ -273,10 +305,23 @@ def check_variables(environ: Mapping[str, str], report: Report) -> None:
                 continue
             value = variable.default() if callable(variable.default) else variable.default
         try:
+            if len(value) > LONGEST:
+                raise Invalid(f"has {len(value)} characters, more than {LONGEST}")
             report.values[variable.name] = variable.check(value)
         except Invalid as reason:
             link = f"={shown(value)}" if str(reason).startswith("must ") else ":" if str(reason)[0] in "'\"" else ""
             report.error(USAGE, f"{variable.name}{link} {reason}")
+
+
+def check_watchdog(report: Report) -> None:
+    """WATCHDOG_TIMEOUT must leave harakiri the time to mend what it can."""
+    harakiri, given = report.values.get("UWSGI_HARAKIRI", ""), report.values.get("WATCHDOG_TIMEOUT", "")
+    if harakiri and 0 < int(given or 0) < int(harakiri) + WATCHDOG_BEYOND_HARAKIRI:
+        report.error(
+            USAGE,
+            f"WATCHDOG_TIMEOUT={given} must exceed UWSGI_HARAKIRI={harakiri} by {WATCHDOG_BEYOND_HARAKIRI} seconds "
+            "at least (0: off), or it would end the container for requests that are merely slow",
+        )
 
 
 def warn_of_unknown(environ: Mapping[str, str], report: Report) -> None:
@@ -339,6 +384,12 @@ def not_writable(place: str, data: str) -> str:
 def check_data(environ: Mapping[str, str], report: Report) -> None:
     """The data folder must be writable by this uid or by group 0."""
     data = environ.get("DATA_DIR", "/data")
+    try:
+        # It stands in nginx's configuration.
+        file(data or "nothing")
+    except Invalid as reason:
+        report.error(USAGE, f"DATA_DIR={shown(data)} {reason}")
+        return
     if not Path(data).is_dir():
         report.error(NO_INPUT, f"{data} does not exist: mount a volume there (volumes: ['data:{data}'])")
     elif os.statvfs(data).f_flag & os.ST_RDONLY:
@@ -444,7 +495,7 @@ def check_settings(environ: Mapping[str, str], report: Report) -> None:
         return
     known = {status for status, _ in report.errors}
     for line in done.stderr.splitlines():
-        problem = line.removeprefix("application: error: ")
+        problem = line.removeprefix("error: ")
         # The data folder that cannot be written has been reported already.
         if problem != line and not (done.returncode == CANNOT_CREATE and CANNOT_CREATE in known):
             report.error(done.returncode, problem)
@@ -461,6 +512,7 @@ def derive(values: dict[str, str], report: Report) -> dict[str, str]:
                 f"UWSGI_LISTEN={values['UWSGI_LISTEN']} is more than net.core.somaxconn allows: using {somaxconn}"
             )
         values["UWSGI_LISTEN"] = str(somaxconn)
+    bound_memory(values, report)
     return {
         # Stands before each `listen [::]:…`, which would not start where the kernel has no IPv6.
         "IPV6": "" if Path("/proc/net/if_inet6").exists() else "# no IPv6 here: ",
@@ -472,18 +524,47 @@ def derive(values: dict[str, str], report: Report) -> dict[str, str]:
         "REJECT_UNKNOWN_NAME": "off" if any(map(is_address, values["NGINX_SERVER_NAME"].split())) else "on",
         "HTTP3": "" if http3 else "# off: ",
         "ALTERNATIVE_SERVICE": f'h3=":{port}"; ma=86400' if http3 else "",
+        "SLOW_REQUEST": at_least(int(values["SLOW_REQUEST_SECONDS"])),
         "FIRST_SERVER_NAME": values["NGINX_SERVER_NAME"].split()[0],
         "SET_REAL_IP_FROM": "\n".join(f"set_real_ip_from {proxy};" for proxy in proxies),
         "TRUSTED_PROXIES_GEO": "\n".join(f"    {proxy} 1;" for proxy in proxies),
+        "LIMIT_CONNECTIONS": "# off: " if values["NGINX_LIMIT_CONNECTIONS"] == "0" else "",
+        "LIMIT_REQUESTS": "# off: " if values["NGINX_LIMIT_REQUESTS"] == "0" else "",
         # nginx waits longer than harakiri, so that it is uWSGI that ends a slow request and says which.
         "NGINX_READ_TIMEOUT": str(int(values["UWSGI_HARAKIRI"]) + 5),
     }
+
+
+def at_least(number: int) -> str:
+    """A regular expression for whole numbers from `number` on, since nginx cannot compare; for none where it is 0."""
+    if number == 0:
+        return "(?!)"
+    digits = str(number)
+    choices = [digits, rf"[1-9]\d{{{len(digits)},}}"]
+    for place, digit in enumerate(digits):
+        if digit != "9":
+            choices.append(rf"{digits[:place]}[{int(digit) + 1}-9]\d{{{len(digits) - place - 1}}}")
+    return f"({'|'.join(choices)})"
+
+
+def bound_memory(values: dict[str, str], report: Report) -> None:
+    """Fill in UWSGI_RELOAD_ON_RSS, and warn of workers that together may need more than the memory limit."""
+    processes = int(values["UWSGI_PROCESSES"])
+    each = int(values["UWSGI_RELOAD_ON_RSS"] or limits.worker_memory(processes) // limits.MIB)
+    values["UWSGI_RELOAD_ON_RSS"] = str(each)
+    chosen = os.environ.get("UWSGI_PROCESSES") or os.environ.get("UWSGI_RELOAD_ON_RSS")
+    if chosen and not limits.fits(processes, each * limits.MIB):
+        report.warnings.append(
+            f"UWSGI_PROCESSES={processes} of up to UWSGI_RELOAD_ON_RSS={each} MB each may need more than the memory "
+            f"limit of {(limits.memory() or 0) // limits.MIB} MB: the kernel would kill what a worker is doing"
+        )
 
 
 def main() -> int:
     """Check the process's environment; print assignments, or every error. Returns the exit status."""
     report = Report()
     check_variables(os.environ, report)
+    check_watchdog(report)
     warn_of_unknown(os.environ, report)
     before = len(report.errors)
     check_settings_module(report)
@@ -494,9 +575,9 @@ def main() -> int:
         check_settings(os.environ, report)
     derived = {} if report.errors else derive(report.values, report)
     for message in report.warnings:
-        print(f"cmd.sh: warning: {message}", file=sys.stderr)
+        print(f"warning: {message}", file=sys.stderr)
     for _, message in report.errors:
-        print(f"cmd.sh: error: {message}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
     if not report.errors:
         exported = report.values | derived
         exported["DATA_DIR"] = os.environ.get("DATA_DIR", "/data")

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from dockerable.ops.logging import logging_configuration
 from dockerable.settings import make_folders
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -114,12 +115,5 @@ STORAGES = {
 # Seconds; without it a mail server that does not answer holds a worker until harakiri.
 EMAIL_TIMEOUT = 10
 
-# Django's own default is silent about errors when DEBUG is off.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django": {"level": "INFO"}},
-}
+# Django's own default is silent about errors when DEBUG is off. LOG_LEVEL and LOG_FORMAT change it.
+LOGGING = logging_configuration()
