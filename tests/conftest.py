@@ -26,6 +26,13 @@ def keep(node: pytest.Item | pytest.Module, stack: Stack) -> Stack:
     return stack
 
 
+def check_log(stack: Stack) -> None:
+    """Fail where the log holds trouble that nobody allowed, and show it before the container is removed."""
+    if trouble := stack.trouble():
+        print(stack.report())
+    assert not trouble, "unexpected in the log:\n" + "\n".join(trouble)
+
+
 @pytest.fixture
 def new_stack(request: pytest.FixtureRequest) -> Iterator[Callable[[Stack], Stack]]:
     """Takes a Stack, removes it after the test; fails when its log holds trouble that nobody allowed."""
@@ -36,10 +43,12 @@ def new_stack(request: pytest.FixtureRequest) -> Iterator[Callable[[Stack], Stac
         return keep(request.node, stack)
 
     yield take
-    trouble = [line for stack in mine for line in stack.trouble()]
-    for stack in mine:
-        stack.remove()
-    assert not trouble, "unexpected in the log:\n" + "\n".join(trouble)
+    try:
+        for stack in mine:
+            check_log(stack)
+    finally:
+        for stack in mine:
+            stack.remove()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,7 @@ def site(request: pytest.FixtureRequest, site_stack: Stack) -> Iterator[Stack]:
     stack = keep(request.node, site_stack)
     try:
         yield stack.up()
-        assert not stack.trouble(), "unexpected in the log:\n" + "\n".join(stack.trouble())
+        check_log(stack)
     finally:
         stack.remove()
 

@@ -2,10 +2,12 @@
 # run.sh: the one test command. Installs and builds what the tests need, lints, tests, leaves nothing behind.
 #
 # Usage: tests/run.sh [--install-engine] [full] [PYTEST ARGUMENT...]
+#        tests/run.sh soak [SECONDS]
 #   full   the slow tests as well
+#   soak   instead of the tests: load, reloads and kills for ten minutes or SECONDS
 # Reads: TMPDIR, BASE_IMAGE; everything dockerable/ctl build reads
 # Writes: tests/.venv, tests/.cache, the images dockerable:test and (without a registry) dockerable-base:trixie
-# Exits: pytest's status; 69 without a Docker Engine or Python; 70 when something cannot be installed or built
+# Exits: pytest's status, or the soak test's; 69 without a Docker Engine or Python; 70 when something cannot be installed or built
 set -eu
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -71,7 +73,12 @@ main() {
     make_venv
     IMAGE=dockerable:test "$ROOT/dockerable/ctl" build
     cd "$ROOT"
-    exec "$VENV/bin/python" -m pytest -m "$selection" "$@"
+    if [ "${1:-}" = soak ]; then
+        shift
+        exec "$VENV/bin/python" -m tests.soak "$@"
+    fi
+    # Two at once, since most of them wait most of the time; a module, which may share a container, stays together.
+    exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile -m "$selection" "$@"
 }
 
 main "$@"

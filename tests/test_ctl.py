@@ -17,7 +17,7 @@ from tests.support.stack import LOCAL
 from tests.support.tree import Images, copy_tree
 from tests.support.wait import free_port, wait_until
 
-COMMANDS = ("build", "up", "down", "logs", "manage", "sh", "cert", "ps", "help")
+COMMANDS = ("build", "up", "down", "reload", "logs", "manage", "sh", "cert", "ps", "help")
 DEAD = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
@@ -240,7 +240,7 @@ def test_an_environment_goes_up_and_down(tree: Path, version: str) -> None:
 
         listed = ctl("ps").stdout
         assert re.search(rf"^local +{ctl.name}[_-]web[_-]1 +Up .*:{ctl.port}->8080/tcp", listed, re.MULTILINE), listed
-        assert "cmd.sh: project.settings.local.settings serves" in ctl("logs", "local").stdout
+        assert "cmd: project.settings.local.settings serves" in ctl("logs", "local").stdout
         shell = ctl("sh", "local", stdin="id -u; pwd; echo $((6 * 7))\nexit 3\n")
         assert (shell.returncode, shell.stdout) == (3, "10001\n/app\n42\n"), shell.stderr
         manage = ctl("manage", "local", "shell", "--no-imports", "-c", "print('a  b')")
@@ -271,11 +271,32 @@ def restart_by_its_policy(ctl: Ctl) -> None:
     wait_until(lambda: inspect(container)["RestartCount"] == 1 and inspect(container)["State"]["Running"])
 
 
+def test_a_reload_serves_changed_settings_or_says_why_not(ctl: Ctl) -> None:
+    settings = "from project.settings.local.settings import *\n"
+    ctl.add_environment("prod", settings=settings)
+    absent = ctl("reload", "prod")
+    assert (absent.returncode, "up prod" in absent.stderr) == (64, True), absent.stderr
+    assert re.search(r"compose -f .* exec -T web reload *$", ctl("--dry-run", "reload", "prod").stdout)
+    assert ctl("reload", "prod", "now").returncode == 64
+    assert ctl("up", "prod", "--no-build").returncode == 0
+    file = ctl.tree / "project/settings/prod/settings.py"
+    file.write_text(f"{settings}import nonesuch\n")
+    refused = ctl("reload", "prod")
+    assert refused.returncode == 78 and "No module named 'nonesuch'" in refused.stdout + refused.stderr
+    file.write_text(f"{settings}ROOT_URLCONF = 'django.contrib.auth.urls'\n")
+    done = ctl("reload", "prod")
+    assert done.returncode == 0 and "workers replaced in" in done.stdout + done.stderr
+    assert httpx.get(f"http://127.0.0.1:{ctl.port}/", trust_env=False).status_code == 404
+    docker("stop", ctl.container())
+    stopped = ctl("reload", "prod")
+    assert (stopped.returncode, "prod is not running (remedy: " in stopped.stderr) == (64, True), stopped.stderr
+
+
 def test_an_environment_that_is_refused_ends_with_the_containers_status(ctl: Ctl) -> None:
     ctl.add_environment("refused", UWSGI_PROCESSES="abc")
     up = ctl("up", "refused", "--no-build")
     assert (up.returncode, up.stdout) == (64, ""), up.stderr
-    assert up.stderr.count("cmd.sh: error: UWSGI_PROCESSES") == 1, "the log of its first start and no more"
+    assert up.stderr.count("cmd: error: UWSGI_PROCESSES") == 1, "the log of its first start and no more"
     assert up.stderr.splitlines()[-1].startswith("ctl: error: refused ended with status 64")
     assert inspect(ctl.container())["State"]["Status"] == "exited"
 
@@ -284,7 +305,7 @@ def test_an_application_that_does_not_load_ends_with_the_containers_status(ctl: 
     ctl.add_environment("broken", settings="import nonesuch\n")
     up = ctl("up", "broken", "--no-build")
     assert (up.returncode, up.stdout) == (70, ""), up.stderr
-    assert "init: error: ModuleNotFoundError: No module named 'nonesuch'" in up.stderr
+    assert "cmd: error: ModuleNotFoundError: No module named 'nonesuch'" in up.stderr
     assert inspect(ctl.container())["State"]["Status"] == "exited"
 
 

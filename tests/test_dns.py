@@ -136,6 +136,6 @@ def test_a_wildcard_is_issued_and_renewed_by_dns_01(
     # As a site has it that was certified by webroot before.
     conf = "/etc/letsencrypt/renewal/example.test.conf"
     stack.exec("sed", "-i", "-e", "s/^authenticator = .*/authenticator = webroot/", "-e", "/^dns_/d", conf)
-    wait_until(lambda: "will be renewed by dns-rfc2136 from now on" in stack.logs())
+    assert stack.says("will be renewed by dns-rfc2136 from now on")
     stack.exec("certbot", "renew", "--force-renewal")
     wait_until(lambda: stack.served("any.example.test") != first)

@@ -33,6 +33,7 @@ PASSING = {
     "TRUSTED_PROXIES": ["", "10.0.0.0/8", "192.0.2.1 2001:db8::/32", "fe80::1/128"],
     "RUN_MIGRATIONS": ["on", "off", "TRUE", "0"],
     "HEALTH_PATH": ["", "/", "/health/", "/a/b.c-d_e~f?x=1&y=%20"],
+    "UWSGI_RELOAD_ON_RSS": ["", "0", "80", "1048576"],
     "NGINX_CLIENT_MAX_BODY_SIZE": ["0", "1000", "512k", "20m", "1G"],
 }
 
@@ -42,6 +43,7 @@ def check(**changes: str | None) -> Report:
     report = Report()
     variables = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
     environment.check_variables(variables, report)
+    environment.check_watchdog(report)
     environment.warn_of_unknown(variables, report)
     return report
 
@@ -148,7 +150,8 @@ def test_a_unicode_name_that_has_no_ascii_form_is_refused_without_one(name: str)
     assert "write" not in refusal(NGINX_SERVER_NAME=name)
 
 
-FROM_ZERO = {"NGINX_KEEPALIVE_TIMEOUT", "HSTS_SECONDS", "ACME_DNS_PROPAGATION_SECONDS"}
+FROM_ZERO = {"NGINX_KEEPALIVE_TIMEOUT", "HSTS_SECONDS", "ACME_DNS_PROPAGATION_SECONDS", "SLOW_REQUEST_SECONDS"}
+FROM_ZERO |= {"NGINX_LIMIT_CONNECTIONS", "NGINX_LIMIT_REQUESTS", "NGINX_LIMIT_REQUESTS_BURST"}
 
 
 @pytest.mark.parametrize("name", INTEGERS)
@@ -158,6 +161,18 @@ def test_what_is_no_whole_number_in_range_is_refused_with_the_range(name: str) -
         message = refusal(**{name: value})
         assert "must be a whole number from " in message, value
         assert len(message) < 300
+
+
+def test_a_watchdog_must_be_slower_than_harakiri() -> None:
+    for good in ("0", "70", "86400", ""):
+        assert check(WATCHDOG_TIMEOUT=good, UWSGI_HARAKIRI="60").errors == []
+    for bad in ("1", "60", "69"):
+        message = refusal(WATCHDOG_TIMEOUT=bad, UWSGI_HARAKIRI="60")
+        assert message.startswith(
+            f"WATCHDOG_TIMEOUT={bad} must exceed UWSGI_HARAKIRI=60 by 10 seconds at least (0: off)"
+        )
+    # The default of UWSGI_HARAKIRI counts as well.
+    assert "UWSGI_HARAKIRI=60" in refusal(WATCHDOG_TIMEOUT="30")
 
 
 def test_more_workers_than_any_machine_has_are_refused() -> None:
@@ -195,6 +210,8 @@ def test_what_is_no_python_module_is_refused_with_an_example(value: str) -> None
     ("value", "reason"),
     [
         ("0.0.0.0/0", "would trust everyone"),
+        ("0.0.0.0/1 128.0.0.0/1", "would trust too many"),
+        ("2000::/3", "would trust too many"),
         ("::/0", "would trust everyone"),
         ("10.0.0.0/8 0.0.0.0/0", "would trust everyone"),
         ("10.0.0.1/8", "did you mean 10.0.0.0/8?"),
@@ -234,6 +251,26 @@ def test_nothing_passes_that_could_end_a_directive_or_a_word_of_the_shell(name: 
         with contextlib.suppress(environment.Invalid):
             passed.add(CHECKS[name](value))
     assert [value for value in passed if set(value) & set(evil)] == []
+
+
+@pytest.mark.parametrize("place", ["", "data", "/data; } server { listen 81", "/da ta", "/data\n"])
+def test_a_data_folder_that_is_no_plain_path_is_refused(place: str) -> None:
+    report = Report()
+    environment.check_data({"DATA_DIR": place}, report)
+    ((status, message),) = report.errors
+    assert (status, message) == (64, f"DATA_DIR={place!r} must be an absolute path in the container")
+
+
+@pytest.mark.parametrize("name", ["NGINX_SERVER_NAME", "TRUSTED_PROXIES"])
+def test_what_would_not_fit_into_a_programs_environment_is_refused(name: str) -> None:
+    """The shell says `Argument list too long` and nothing else."""
+    word = "a.test" if name == "NGINX_SERVER_NAME" else "1::"
+    fitting = " ".join([word] * (environment.LONGEST // len(f"{word} ")))
+    assert "has 16385 characters, more than 16384" in refusal(**{name: fitting.ljust(16385)})
+    values = environment.Report()
+    environment.check_variables({**GOOD, name: fitting}, values)
+    derived = environment.derive(values.values, values)
+    assert max(map(len, [*values.values.values(), *derived.values()])) < 120_000
 
 
 @pytest.mark.parametrize(
@@ -331,12 +368,12 @@ def test_all_that_is_wrong_is_listed_at_once_and_nothing_else_is_printed(tmp_pat
         "DATA_DIR": str(tmp_path / "nowhere"),
         "UWSGI_THREAD": "1",
     }
-    done = start(tmp_path, "echo 'application: error: settings too' >&2; echo noise >&2; exit 78", **variables)
+    done = start(tmp_path, "echo 'error: settings too' >&2; echo noise >&2; exit 78", **variables)
     lines = done.stderr.splitlines()
     assert done.returncode == 64
     assert done.stdout == ""
-    assert lines.pop(0).startswith("cmd.sh: warning: UWSGI_THREAD ")
-    assert all(line.startswith("cmd.sh: error: ") for line in lines), lines
+    assert lines.pop(0).startswith("warning: UWSGI_THREAD ")
+    assert all(line.startswith("error: ") for line in lines), lines
     wanted = ("'a;b'", "UWSGI_PROCESSES", "RUN_MIGRATIONS", "BODY_SIZE", "TRUSTED_PROXIES", "nowhere", "settings too")
     for words in wanted:
         assert sum(words in line for line in lines) == 1, words
@@ -404,7 +441,7 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
         (6_400_000, 0, 8, 16),
         (0, 128 * MIB, 8, 1),
         (0, 32 * MIB, 8, 1),
-        (0, 512 * MIB, 8, 9),
+        (0, 512 * MIB, 8, 6),
         (200_000, 512 * MIB, 2, 4),
     ],
 )

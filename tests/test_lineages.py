@@ -19,7 +19,7 @@ from tests.support.wait import wait_until
 QUICK = {"UWSGI_PROCESSES": "1", "RUN_MIGRATIONS": "off"}
 NO_SERVER = "https://127.0.0.1:9/dir"
 # The site is called by port 8443 of its container, and Pebble alone knows that.
-NOTE = r"certificate: note: .*"
+NOTE = r"certbot: note: .*"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def course(fault: str, courses: dict[str, Course | AssertionError]) -> Course:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_lineage_is_noticed_and_said(fault: str, course: Course) -> None:
-    assert re.search(f"certificate: the stored certificate .*{FAULTS[fault].said}.*; asking https://", course.log)
+    assert re.search(f"certbot: the stored certificate .*{FAULTS[fault].said}.*; asking https://", course.log)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -174,7 +174,7 @@ def test_what_is_usable_is_served_on_while_no_authority_answers(
     fill(stack, tmp_path)
     stack.allowed = [NOTE, "error: no certificate: "]
     stack.start()
-    wait_until(lambda: "error: no certificate: " in stack.logs())
+    assert stack.says("error: no certificate: ")
     assert stack.served() == made
     stack.stop()
     docker("start", stack.name)
@@ -238,7 +238,7 @@ def test_a_standalone_authenticator_becomes_webroot_without_a_new_certificate(
         f" && echo 'pref_challs = http-01,' >>{conf} && grep -q standalone {conf}"
     )
     stack = site.stack
-    wait_until(lambda: "will be renewed by webroot from now on" in stack.logs())
+    assert stack.says("will be renewed by webroot from now on")
     text = stack.exec("cat", f"/etc/letsencrypt/{conf}")
     assert "authenticator = webroot\n" in text
     assert not re.search("standalone|pref_challs", text)
@@ -271,7 +271,7 @@ def test_other_names_get_another_certificate_and_the_old_one_is_served_until_the
     site = site_on(names=names)
     assert sans(site.first) == set(NAMES)
     assert sans(replaced(site)) == set(names)
-    assert f"certificate: the stored certificate {said}" in site.stack.logs()
+    assert f"certbot: the stored certificate {said}" in site.stack.logs()
     wait_until(lambda: site.stack.status()["state"] == "ok", every=0.5)
 
 
@@ -297,7 +297,7 @@ def test_a_certificate_replaced_behind_the_back_is_noticed_served_and_said(
         site.stack.exec("sh", "-c", f"cat >/tmp/new/{kind} <<E\n{other.file(kind).read_text()}E")
     site.stack.exec("sh", "-ec", REPLACE.format(name=NAMES[0]))
     wait_until(lambda: site.stack.served() == made)
-    wait_until(lambda: "nginx has a certificate of CN=an authority" in site.stack.logs())
+    assert site.stack.says("nginx has a certificate of CN=an authority")
 
 
 SERVE_ANOTHER = f"""
@@ -320,7 +320,7 @@ def test_nginx_serving_another_certificate_than_the_stored_one_is_reloaded(site_
     site.stack.exec("sh", "-ec", SERVE_ANOTHER)
     assert site.stack.served() != site.first
     assert site.stack.status()["state"] == "different"
-    wait_until(lambda: "nginx serves another certificate than it was given: reloading it" in site.stack.logs(), 90)
+    assert site.stack.says("nginx serves another certificate than it was given: reloading it", 90)
     wait_until(lambda: site.stack.served() == site.first)
 
 
@@ -332,7 +332,7 @@ def test_the_first_versions_folder_ends_the_start_with_the_command_that_mends_it
     pebble: Pebble, stored: TlsStack, new_stack: Callable[[TlsStack], TlsStack]
 ) -> None:
     stack = new_stack(TlsStack(pebble, QUICK))
-    stack.allowed = ["cmd.sh: error: "]
+    stack.allowed = ["cmd: error: "]
     clone(stack, stored.letsencrypt, f"{ROOTS} && chmod 0755 . renewal && chmod 0644 renewal/*")
     orders = pebble.orders()
     stack.start()
@@ -358,7 +358,7 @@ def test_one_thing_that_only_root_may_use_ends_the_start(
     file: str, mode: str, stored: TlsStack, new_stack: Callable[[TlsStack], TlsStack]
 ) -> None:
     stack = new_stack(TlsStack(None))
-    stack.allowed = ["cmd.sh: error: "]
+    stack.allowed = ["cmd: error: "]
     clone(stack, stored.letsencrypt, f"chown 0:0 {file} && chmod {mode} {file}")
     assert stack.start().wait_end() == 73
     assert f"/etc/letsencrypt/{file} cannot be written by uid 10001" in stack.last_line()
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_written_ends_the_start(
     stack.mounts[0] = f"{stored.letsencrypt}:/etc/letsencrypt:ro"
     if not mounted:
         del stack.mounts[0]
-    new_stack(stack).allowed = ["cmd.sh: error: "]
+    new_stack(stack).allowed = ["cmd: error: "]
     assert stack.start().wait_end() == 73
     assert "mount it read-write (volumes: ['./letsencrypt:/etc/letsencrypt'])" in stack.last_line()
 
@@ -389,7 +389,7 @@ def test_a_byte_in_cli_ini_that_is_not_ascii_ends_the_start_with_its_place(
     stored: TlsStack, new_stack: Callable[[TlsStack], TlsStack]
 ) -> None:
     stack = new_stack(TlsStack(None))
-    stack.allowed = ["cmd.sh: error: "]
+    stack.allowed = ["cmd: error: "]
     clone(stack, stored.letsencrypt, "printf 'key-type = rsa\\n# M\\303\\274nchen\\n' >cli.ini")
     assert stack.start().wait_end() == 65
     assert "/etc/letsencrypt/cli.ini, line 2, column 4: not ASCII" in stack.last_line()

@@ -77,7 +77,7 @@ def is_served(stack: TlsStack, leaf: x509.Certificate) -> None:
 
 
 def lines(stack: TlsStack, word: str) -> list[str]:
-    return [line for line in stack.logs().splitlines() if line.startswith("certificate: ") and word in line]
+    return [line for line in stack.logs().splitlines() if line.startswith("certbot: ") and word in line]
 
 
 def test_it_is_served_and_nothing_asks_for_another(site: TlsStack, folder: Folder) -> None:
@@ -119,7 +119,7 @@ def test_a_broken_replacement_is_said_once_and_not_used(site: TlsStack, folder: 
     # Until the program has looked again.
     until = time.monotonic() + 7
     wait_until(lambda: time.monotonic() > until)
-    assert lines(site, "error")[before:] == [f"certificate: error: {CHAIN} has a key that does not belong to it"]
+    assert lines(site, "error")[before:] == [f"certbot: error: {CHAIN} has a key that does not belong to it"]
     assert site.served() == old
     status = site.status()
     assert (status["state"], status["problem"]) == ("failing", "has a key that does not belong to it")
@@ -130,7 +130,7 @@ def test_a_broken_replacement_is_said_once_and_not_used(site: TlsStack, folder: 
 def test_one_that_expires_soon_is_served_with_a_warning(site: TlsStack, folder: Folder) -> None:
     is_served(site, folder.renew(days=20.5))
     wait_until(lambda: lines(site, "warning: "), 10)
-    assert lines(site, "warning: ")[-1] == f"certificate: warning: {CHAIN} expires in 20 days: replace it"
+    assert lines(site, "warning: ")[-1] == f"certbot: warning: {CHAIN} expires in 20 days: replace it"
     assert len(lines(site, "expires in")) == 1
 
 
@@ -139,7 +139,7 @@ def test_one_that_has_expired_and_lacks_a_name_is_served_with_warnings(site: Tls
     wait_until(lambda: lines(site, "has expired on"), 10)
     assert site.status()["state"] == "expired"
     site.wait_healthy()
-    assert lines(site, "does not cover") == [f"certificate: warning: {CHAIN} does not cover {NAMES[1]}"]
+    assert lines(site, "does not cover") == [f"certbot: warning: {CHAIN} does not cover {NAMES[1]}"]
     assert site.status()["problem"] == f"does not cover {NAMES[1]}"
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ FORGED = {
     "X-Real-IP": "6.6.6.6",
     "Forwarded": "for=6.6.6.6;host=evil.test;proto=https",
     "Proxy": "http://evil.test",
+    "X-Request-ID": "as-the-client-says",
     # An underscore is a hyphen to WSGI.
     "X_Forwarded_For": "6.6.6.6",
     "X_Forwarded_Proto": "https",
@@ -40,7 +42,7 @@ print(urllib.request.urlopen(request).read().decode())
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
     stack = Stack.trial()
-    stack.allowed = [r"django\.security\.csrf: Forbidden"]
+    stack.allowed = [r"django\.security\.csrf.*: Forbidden"]
     return stack
 
 
@@ -56,7 +58,7 @@ def balanced(site: Stack, gateway: str) -> Iterator[Stack]:
     length = inspect(site.name)["NetworkSettings"]["IPPrefixLen"]
     network = ipaddress.ip_network(f"{gateway}/{length}", strict=False)
     stack = Stack.trial({"NGINX_SERVER_NAME": NAME, "TRUSTED_PROXIES": f"{network} 10.1.0.0/16"})
-    stack.allowed = [r"django\.security\.csrf: Forbidden"]
+    stack.allowed = [r"django\.security\.csrf.*: Forbidden"]
     try:
         yield stack.up()
         assert not stack.trouble(), stack.report()
@@ -78,6 +80,8 @@ def assert_nothing_forged(request: dict[str, Any], address: str, host: str) -> N
         for name, value in request["meta"].items()
         if name.startswith(("HTTP_X_", "HTTP_PROXY", "HTTP_FORWARDED", "REMOTE_ADDR", "HTTPS", "SCRIPT_NAME"))
     }
+    # nginx makes one for each request.
+    assert re.fullmatch(r"[0-9a-f]{32}", meta.pop("HTTP_X_REQUEST_ID"))
     assert meta == {
         "REMOTE_ADDR": address,
         "HTTP_X_REAL_IP": address,

@@ -25,7 +25,7 @@ RUN_BY = {
     "cp -r project/settings/example project/settings/prod": "here",
     "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
     "project/settings/prod/docker-compose*.yml": "here",
-    "chmod g+w project/settings/prod/letsencrypt": "here",
+    "chmod g+w,o-rwx project/settings/prod/letsencrypt": "here",
     "./dockerable/ctl up prod --ssl": "test_ctl_cert.py",
     "./dockerable/ctl cert prod": "test_ctl_cert.py",
     "./dockerable/ctl cert prod --renew": "test_ctl_cert.py",
@@ -33,6 +33,11 @@ RUN_BY = {
     "./dockerable/ctl up prod": "test_ctl.py",
     "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
     "./dockerable/ctl logs prod -f": "test_ctl.py",
+    "./dockerable/host/install-syslog.sh": "test_install_syslog.py",
+    "./dockerable/ctl logs prod nginx -f": "test_ctl_logs.py",
+    "./dockerable/ctl logs prod django --since 10m": "test_ctl_logs.py",
+    "./dockerable/ctl logs prod --request ID": "test_ctl_logs.py",
+    "./dockerable/ctl reload prod": "test_ctl.py",
     "docker-compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
     "docker compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
     "python3 -m pip install -r requirements.txt": "here",
@@ -42,6 +47,7 @@ RUN_BY = {
     "docker exec CONTAINER supervisorctl status": "test_start.py",
     "docker exec CONTAINER manage check --deploy": "test_start.py",
     "docker run --rm IMAGE manage help": "test_start.py",
+    "docker exec CONTAINER reload": "test_reload.py",
 }
 
 
@@ -96,11 +102,11 @@ def test_exit_statuses_are_those_of_the_program() -> None:
 
 def test_steps_at_start_are_those_of_cmd_sh_in_their_order() -> None:
     section = README.split("## What happens at start")[1].split("\n## ")[0]
-    body = re.search(r"^web\(\) \{\n(.*?)^\}", (ROOT / "dockerable/cmd.sh").read_text(), re.M | re.S)
+    body = re.search(r"^start\(\) \{\n(.*?)^\}", (ROOT / "dockerable/cmd.sh").read_text(), re.M | re.S)
     assert body
     steps = re.findall(r"^    (\w+_\w+)$", body[1], re.M)
     told = re.findall(r"^\d\. `(\w+)`", section, re.M)
-    assert told == [*steps, "init"]
+    assert told == [*steps, "supervise"]
 
 
 def test_what_is_where_names_what_exists() -> None:
@@ -142,7 +148,7 @@ def test_a_new_environment_is_made_as_the_readme_says(tree: Path) -> None:
     assert "www.example.com" in composed and "example" not in composed.replace("www.example.com", "")
     assert (made / ".env").read_text().rstrip().endswith("COMPOSE_PROJECT_NAME=project-prod")
     assert (made / "secrets.json").stat().st_mode & 0o007 == 0
-    assert (made / "letsencrypt").stat().st_mode & 0o020
+    assert (made / "letsencrypt").stat().st_mode & 0o027 == 0o020
 
 
 def test_it_is_an_ordinary_project_without_docker(tree: Path) -> None:

@@ -236,8 +236,9 @@ def end_of(refusal: Refusal, folder: Path) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def ends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
     """The end of each refusal that a selected test asks for, by its name."""
-    selected = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    chosen = {item.callspec.params["name"] for item in selected if "ends" in item.fixturenames}
+    items = (item for item in request.session.items if isinstance(item, pytest.Function))
+    selected = [item for item in items if item.path == request.path and "ends" in item.fixturenames]
+    chosen = {item.callspec.params["name"] for item in selected}
     with ThreadPoolExecutor(3) as pool:
         running = {
             name: pool.submit(end_of, refusal, tmp_path_factory.mktemp("environment"))
@@ -253,13 +254,15 @@ def test_a_start_is_refused_with_its_cause_as_the_last_line(name: str, ends: Cal
     status, log = ends(name)
     assert status == refusal.status, log
     last = log.rstrip().rpartition("\n")[2]
-    assert last.startswith(("cmd.sh: error: ", "init: error: ")), log
+    assert last.startswith("cmd: error: "), log
     for words in refusal.words:
         assert words in last, log
     for words in refusal.also:
         assert words in log, log
     assert SECRET not in log
-    assert log.count("supervise: starting application") == refusal.starts, log
+    # One that takes longer than startsecs to fail, on a busy machine, is started up to five times.
+    starts = log.count("supervisor: starting application")
+    assert refusal.starts <= starts <= (5 if refusal.starts > 1 else refusal.starts), log
 
 
 def test_all_errors_are_listed_at_once_and_nothing_is_rendered(new_stack: Callable[[Stack], Stack]) -> None:
@@ -273,13 +276,28 @@ def test_all_errors_are_listed_at_once_and_nothing_is_rendered(new_stack: Callab
     }
     script = "/app/dockerable/cmd.sh; echo status=$?; ls -A /run"
     stack = new_stack(Stack(variables, volume="none", command=["sh", "-c", script]))
-    stack.allowed = ["^cmd.sh: error: "]
+    stack.allowed = ["^cmd: error: "]
     assert stack.start().wait_end() == 0
-    *errors, status = stack.logs().splitlines()
-    assert status == "status=64"
+    *errors, status, made = stack.logs().splitlines()
+    assert (status, made) == ("status=64", "log")
     for words in [*variables, "/app/project/settings/prod does not exist", "/data is on a read-only file system"]:
         assert any(words in line for line in errors), words
-    assert all(line.startswith("cmd.sh: error: ") for line in errors)
+    assert all(line.startswith("cmd: error: ") for line in errors)
+
+
+def test_in_json_the_traceback_of_settings_that_do_not_import_is_a_field(
+    new_stack: Callable[[Stack], Stack], tmp_path: Path
+) -> None:
+    mounts = settings_folder(tmp_path / "prod", {"settings.py": "import nowhere_at_all\n"})
+    stack = new_stack(Stack({**PROD, "LOG_FORMAT": "json"}, mounts=mounts))
+    stack.allowed = ["nowhere_at_all"]
+    assert stack.start().wait_end() == 70
+    records = [json.loads(line) for line in stack.logs().splitlines()]
+    (failed,) = [record for record in records if "error.stack_trace" in record]
+    assert (failed["event.dataset"], failed["message"]) == ("django", "the project failed")
+    assert failed["error.type"] == "ModuleNotFoundError"
+    assert failed["error.stack_trace"].startswith("Traceback (most recent call last):\n")
+    assert (records[-1]["event.dataset"], records[-1]["log.level"]) == ("cmd", "error")
 
 
 def test_what_is_refused_starts_where_its_checks_are_silenced_by_name(

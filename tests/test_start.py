@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.docker import LABEL, docker, run
+from tests.support.docker import IMAGE, LABEL, docker, run
 from tests.support.environments import LOCAL, MODULE, app_with_migration, settings_folder
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
@@ -100,7 +100,7 @@ def test_supervisorctl_tells_the_programs_states(site: Stack) -> None:
 def test_by_default_there_are_two_workers_a_cpu_as_far_as_memory_goes(site: Stack) -> None:
     fit = min(2 * int(docker("info", "--format", "{{.NCPU}}")), (512 - 64) // 48)
     assert f"uWSGI processes: {fit}, threads each: 1" in site.logs()
-    assert site.logs().count("spawned uWSGI worker ") == fit
+    assert len(site.uwsgi()["workers"]) == fit
 
 
 def test_orphans_leave_no_zombies(site: Stack) -> None:
@@ -117,11 +117,11 @@ def test_orphans_leave_no_zombies(site: Stack) -> None:
 )
 def test_a_program_that_ends_by_itself_is_started_again(program: str, end: str, site: Stack) -> None:
     # A probe in uWSGI's queue goes with it.
-    site.allowed.append("recv.. failed .* uwsgi://unix:/run/uwsgi.sock|connect.. to unix:/run/uwsgi.sock failed")
+    site.allowed.append("recv.. failed .*uwsgi://unix:/run/uwsgi.sock|connect.. to unix:/run/uwsgi.sock failed")
     site.exec("sh", "-c", end)
-    wait_until(lambda: f"supervise: {program} ended with status 0" in site.logs())
+    assert site.says(f"supervisor: {program} ended with status 0")
     wait_until(lambda: status(site) == 200)
-    assert site.logs().count(f"supervise: starting {program}\n") == 2
+    wait_until(lambda: site.logs().count(f"supervisor: starting {program}\n") == 2)
 
 
 def test_a_second_start_renders_the_same_bytes(site: Stack) -> None:
@@ -135,7 +135,7 @@ def test_a_second_start_renders_the_same_bytes(site: Stack) -> None:
 
 def test_a_page_says_that_the_site_is_starting_until_it_is_ready(new_stack: NewStack, tmp_path: Path) -> None:
     stack = hold(new_stack, tmp_path)
-    wait_until(lambda: "held up" in stack.logs())
+    assert stack.says("held up")
     wait_until(lambda: status(stack) != 0)
     for path in ("/", "/admin/", "/nowhere"):
         page = stack.get(path)
@@ -152,21 +152,19 @@ def test_a_page_says_that_the_site_is_starting_until_it_is_ready(new_stack: NewS
 
 def test_a_given_number_of_workers_is_uwsgis(odd: Stack) -> None:
     assert "uWSGI processes: 3, threads each: 1" in odd.logs()
-    assert odd.logs().count("spawned uWSGI worker ") == 3
+    assert len(odd.uwsgi()["workers"]) == 3
 
 
 def test_a_backlog_longer_than_somaxconn_is_clamped_with_a_warning(odd: Stack) -> None:
-    warning = "cmd.sh: warning: UWSGI_LISTEN=500 is more than net.core.somaxconn allows: using 64"
+    warning = "cmd: warning: UWSGI_LISTEN=500 is more than net.core.somaxconn allows: using 64"
     assert odd.logs().count(warning) == 1
-    assert "listen backlog is limited to 64 connections" in odd.logs()
 
 
 def test_a_huge_limit_of_descriptors_does_not_cost_memory(odd: Stack) -> None:
     # A limit above the engine's own cannot be asked for.
     assert int(odd.exec("sh", "-c", "ulimit -Hn").replace("unlimited", "1048576")) > 4096
     read = "cat /sys/fs/cgroup/memory.current 2>/dev/null || cat /sys/fs/cgroup/memory/memory.usage_in_bytes"
-    assert int(odd.exec("sh", "-c", read)) < 160 * 1024 * 1024
-    assert "detected max file descriptor number: 4096" in odd.logs()
+    assert int(odd.exec("sh", "-c", read)) < 256 * 1024 * 1024
 
 
 def test_it_serves_without_ipv6(odd: Stack) -> None:
@@ -178,7 +176,7 @@ def test_128_megabytes_give_one_worker_that_serves_and_no_migration_is_applied_w
     options = ["--memory", "128m", "--memory-swap", "128m", "--sysctl", "net.core.somaxconn=64"]
     stack = new_stack(Stack({"RUN_MIGRATIONS": "off"}, options=options)).up()
     assert [status(stack) for _ in range(20)] == [200] * 20
-    assert stack.logs().count("spawned uWSGI worker ") == 1
+    assert len(stack.uwsgi()["workers"]) == 1
     # The default backlog is clamped without a word.
     assert "somaxconn" not in stack.logs()
     tables = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').execute('select * from sqlite_master'))"
@@ -225,11 +223,11 @@ def test_a_stop_during_the_start_ends_it_at_once_and_leaves_nothing_half_done(
         variables, marker = {"DATABASE_URL": "postgres://app:secret@127.0.0.1:9/app"}, "waiting for the database"
     stack = new_stack(Stack(variables, mounts=mounts)).start()
     stack.allowed = ["waiting for the database: "]
-    wait_until(lambda: marker in stack.logs())
+    assert stack.says(marker)
     asked = time.monotonic()
     assert stack.stop() == 0
     assert time.monotonic() - asked < 6
-    assert stack.last_line() in ("cmd.sh: stopped", "init: stopped")
+    assert stack.last_line() == "cmd: stopped"
     if moment == "migration":
         words = ("--label", LABEL, "-v", f"{stack.volume}:/data", stack.image, "python3", "-c")
         dump = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').iterdump(), sep='\\n')"
@@ -240,11 +238,16 @@ def test_a_stop_during_the_start_ends_it_at_once_and_leaves_nothing_half_done(
 
 def test_a_killed_supervisord_ends_the_container_which_says_so(new_stack: NewStack, tmp_path: Path) -> None:
     stack = hold(new_stack, tmp_path)
-    stack.allowed = ["^init: error: "]
-    wait_until(lambda: "held up" in stack.logs())
+    stack.allowed = ["^cmd: error: "]
+    assert stack.says("held up")
     killed = time.monotonic()
     with contextlib.suppress(AssertionError):  # the container may end before the command does
         stack.exec("sh", "-c", "kill -9 $(cat /run/supervisord.pid)")
     assert stack.wait_end() == 70
     assert time.monotonic() - killed < 8
-    assert stack.last_line() == "init: error: supervisord was killed by signal 9"
+    assert stack.last_line() == "cmd: error: supervisord was killed by signal 9"
+
+
+def test_before_nginx_has_started_its_health_says_so() -> None:
+    done = run("docker", "run", "--rm", IMAGE, "healthcheck", check=False)
+    assert (done.returncode, done.stdout) == (1, "nginx has not started yet\n")

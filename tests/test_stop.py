@@ -1,7 +1,9 @@
 """Stopping, reloading and being killed: what is in flight is answered, what died comes back by itself."""
 
+import configparser
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,25 +13,15 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+import yaml
 
-from tests.support.docker import docker
+from dockerable import relay
+from tests.support.docker import ROOT, docker
 from tests.support.http import Answer, answer, connect, parse, read_all
+from tests.support.processes import processes
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
-# pid, parent's pid and command line of every process in the container.
-PROCESSES = r"""
-import json, pathlib
-found = []
-for status in pathlib.Path("/proc").glob("[0-9]*/status"):
-    try:
-        parent = int(status.read_text().partition("PPid:")[2].split()[0])
-        command = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except (OSError, IndexError):
-        continue
-    found.append([int(status.parent.name), parent, command.strip()])
-print(json.dumps(found))
-"""
 # How many workers of uWSGI are at work, by its own statistics.
 BUSY = """
 import json, socket
@@ -37,27 +29,6 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.connect("/run/uwsgi-stats.sock")
     print(sum(worker["status"] == "busy" for worker in json.load(connection.makefile())["workers"]))
 """
-
-
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    parent: int
-    command: str
-
-
-def processes(stack: Stack) -> dict[str, set[int]]:
-    """The pids of each kind of process that a site consists of."""
-    all_of_them = [Process(*fields) for fields in json.loads(stack.exec("python3", "-c", PROCESSES))]
-    supervisors = {process.pid for process in all_of_them if "bin/supervise" in process.command}
-    applications = [process for process in all_of_them if "bin/application" in process.command]
-    masters = {process.pid for process in applications if process.parent in supervisors}
-    return {
-        "nginx master": {process.pid for process in all_of_them if process.command.startswith("nginx: master")},
-        "nginx worker": {process.pid for process in all_of_them if process.command.startswith("nginx: worker process")},
-        "uWSGI master": masters,
-        "uWSGI worker": {process.pid for process in applications if process.parent in masters},
-    }
 
 
 @dataclass
@@ -144,7 +115,7 @@ def test_a_stop_lets_what_is_in_flight_end(new_stack: Callable[[Stack], Stack]) 
     assert stack.wait_end() == 0
     print(f"a stop with a request of 6 s in flight took {time.monotonic() - began:.1f} s")
     assert time.monotonic() - began < 12
-    assert stack.last_line() == "init: stopped"
+    assert stack.last_line() == "cmd: stopped"
 
 
 def test_an_idle_container_stops_at_once(new_stack: Callable[[Stack], Stack]) -> None:
@@ -157,7 +128,7 @@ def test_an_idle_container_stops_at_once(new_stack: Callable[[Stack], Stack]) ->
     took = time.monotonic() - began
     print(f"an idle stop took {took:.1f} s")
     assert took < 5
-    assert stack.last_line() == "init: stopped"
+    assert stack.last_line() == "cmd: stopped"
 
 
 def test_a_chain_reload_renews_all_workers_and_fails_no_request(site: Stack) -> None:
@@ -180,6 +151,7 @@ def test_a_chain_reload_renews_all_workers_and_fails_no_request(site: Stack) -> 
 def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     site.allowed += [
         "killed by signal 9|exited on signal 9|the master disconnected from this worker",
+        "error: worker .* was killed during",
         r"connect\(\) to unix:/run/uwsgi.sock failed|upstream prematurely closed|recv\(\) failed",
     ]
     before, state = processes(site), site.state()
@@ -204,3 +176,29 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
     assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])
     assert answer(site, "/static/start/start.css").status == 200
+
+
+def test_every_compose_file_gives_a_stop_the_time_that_it_may_take() -> None:
+    supervisor = configparser.ConfigParser(inline_comment_prefixes=(";",))
+    supervisor.read(ROOT / "dockerable/supervisor-app.conf")
+    programs = {name: part for name, part in supervisor.items() if name.startswith("program:")}
+    # One after the other, since each has a priority of its own.
+    assert len({part["priority"] for part in programs.values()}) == len(programs) == 3
+    waits = {name: float(part["stopwaitsecs"]) for name, part in programs.items()}
+    seconds = sum(waits.values())
+    nginx = re.search(r"worker_shutdown_timeout (\d+)s;", (ROOT / "dockerable/nginx/nginx.conf").read_text())
+    assert nginx
+    assert int(nginx[1]) < waits["program:nginx"]
+    # Then init ends what is left and writes what the log still holds.
+    ends = re.search(r"SIGTERM, ([\d.]+)\), \(signal.SIGKILL, ([\d.]+)\)", (ROOT / "dockerable/bin/init").read_text())
+    assert ends
+    seconds += sum(map(float, ends.groups())) + relay.PATIENCE
+    services = [
+        (file.relative_to(ROOT), service)
+        for file in ROOT.glob("project/settings/*/docker-compose*.yml")
+        for service in yaml.safe_load(file.read_text())["services"].values()
+        if "extends" not in service
+    ]
+    assert len(services) >= 2
+    for file, service in services:
+        assert seconds < int(service["stop_grace_period"].removesuffix("s")), file

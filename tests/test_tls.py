@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.acme import NAMES, TlsStack, is_temporary, key_pem, pem, self_made
 from tests.support.docker import ROOT, run
-from tests.support.http import FORM_TOKEN, Answer, answer, exchange
+from tests.support.http import FORM_TOKEN, Answer, answer, exchange, parse, read_all
 from tests.support.stack import ENVIRONMENTS
 from tests.support.tls import connected, context, fetch, https, openssl, sni, sslyze
 from tests.support.wait import wait_until
@@ -23,8 +23,8 @@ PROFILE = ROOT / "tests/mozilla-6.0-intermediate.json"
 # What requests that are to fail leave in the log.
 EXPECTED = (
     r"prematurely closed|DAMN ! worker|open\(\) .* failed \(2: No such file|as the test asked|"
-    r"Internal Server Error: /crash|Traceback|handlers/exception|django.request: Not Found|csrf: Forbidden|"
-    r"error: no certificate: "
+    r"Internal Server Error: /crash|Traceback|handlers/exception|csrf.*: Forbidden|"
+    r"too large body|error: no certificate: |error: worker .* was killed during GET /die"
 )
 
 
@@ -236,6 +236,23 @@ def test_http_2_serves_the_site(site: TlsStack) -> None:
     assert shown["secure"] is True
 
 
+@pytest.mark.parametrize(
+    ("status", "path", "headers"),
+    [
+        (404, "/static/none", {}),
+        (413, "/show", {"Content-Length": "99999999"}),
+    ],
+)
+def test_a_refusal_over_http_2_is_a_page_or_problem_details(
+    status: int, path: str, headers: dict[str, str], site: TlsStack
+) -> None:
+    for accept, kind in (("*/*", "text/html"), ("application/json", "application/problem+json")):
+        with https(site, http2=True) as client:
+            found = client.get(path, headers={**headers, "Accept": accept}, extensions=sni(site))
+        assert (found.http_version, found.status_code, found.headers["content-type"]) == ("HTTP/2", status, kind)
+        assert found.headers["x-request-id"] in found.text
+
+
 def listens_by_udp(stack: TlsStack) -> bool:
     return bool(
         re.search(rf":{8443:04X} ", stack.exec("sh", "-c", "cat /proc/net/udp /proc/net/udp6 2>/dev/null || true"))
@@ -283,10 +300,14 @@ def test_a_site_that_is_called_by_its_address_answers_clients_that_send_no_name(
 # Plain HTTP
 
 
-def test_plain_http_on_the_tls_port_gets_400(site: TlsStack) -> None:
+@pytest.mark.parametrize("name", [NAMES[0], "other.test"])
+def test_plain_http_on_the_tls_port_gets_a_page_that_says_so(name: str, site: TlsStack) -> None:
     with socket.create_connection(("127.0.0.1", site.https_port), 10) as connection:
-        connection.sendall(f"GET / HTTP/1.1\r\nHost: {NAMES[0]}\r\nConnection: close\r\n\r\n".encode())
-        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        told = parse(read_all(connection))
+    assert (told.status, told.repeated()) == (400, [])
+    assert b"begins with https://" in told.body
+    assert told["x-request-id"].encode() in told.body
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b%20c?x=1&y=%2F", "/static/none", "/.well-known/other"])

@@ -1,5 +1,6 @@
 """One container of the image, started as the shipped compose file starts it."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from tests.support.wait import free_port, wait_until
 
 LOCAL = ROOT / "project/settings/local/docker-compose.yml"
 ENVIRONMENTS = ROOT / "tests/environments"
-# Lines that a healthy container may print although they look like trouble.
-HARMLESS = re.compile(
-    # The last one is a worker's word at a stop that comes while it still loads the application.
-    r"enabled harakiri without post buffering|no internal routing support|the master disconnected from this worker",
+# But for nginx's and uWSGI's lines on requests: those have what a client sent, and a failure has its own line.
+WORDS = r"\b(warning|error|alert|crit|emerg|traceback|exception|failed)\b"
+TROUBLE = re.compile(rf"^(?!nginx\.access: |uwsgi: error: \[[\w-]+\] \S+ ).*{WORDS}", re.IGNORECASE)
+# For tests in which workers are killed: what uWSGI says of it.
+WORKERS_DIE = (
+    r"^uwsgi: (error|warning): (DAMN !|\*{3} (HARAKIRI|backtrace)|worker \d+ \(pid|worker respawning too fast)"
 )
-TROUBLE = re.compile(r"\b(warning|error|alert|crit|emerg|traceback|exception|failed)\b", re.IGNORECASE)
 
 
 def hardening(service: Mapping[str, Any]) -> list[str]:
@@ -80,12 +82,14 @@ class Stack:
         return self
 
     def up(self, timeout: float = 30) -> Self:
-        """Start it and wait until it is healthy. Raises AssertionError where it ends first."""
+        """Start it and wait until it is healthy. Raises RuntimeError where it ends first."""
         self.start()
         self.wait_healthy(timeout)
         return self
 
     def wait_healthy(self, timeout: float = 30) -> None:
+        """Wait until it serves and its log tells of the whole start. Raises RuntimeError, TimeoutError."""
+
         def healthy() -> bool:
             state = self.state()
             if state["Status"] != "running":
@@ -93,6 +97,13 @@ class Stack:
             return run("docker", "exec", self.name, "healthcheck", check=False).returncode == 0
 
         wait_until(healthy, timeout)
+        # The log comes a moment after what it tells of.
+        started = self.state()["StartedAt"]
+        wait_until(lambda: "accepting requests" in docker("logs", "--since", started, self.name))
+
+    def says(self, words: str, timeout: float = 20) -> bool:
+        """True once the log holds these words; they may come a moment after what they tell of. Raises TimeoutError."""
+        return wait_until(lambda: words in self.logs(), timeout)
 
     def wait_end(self, timeout: float = 30) -> int:
         """The container's exit status, once it has ended. Raises TimeoutError."""
@@ -116,6 +127,11 @@ class Stack:
         """What a command in the container prints on stdout."""
         return docker("exec", *(["-u", user] if user else []), self.name, *command, check=check)
 
+    def uwsgi(self) -> dict[str, Any]:
+        """What uWSGI's stats socket tells."""
+        read = "import socket; s = socket.socket(1); s.connect('/run/uwsgi-stats.sock'); print(s.makefile().read())"
+        return json.loads(self.exec("python3", "-c", read))
+
     def client(self, **options: Any) -> httpx.Client:
         """An HTTP client whose base is this container; it follows no redirect."""
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False, **options)
@@ -132,8 +148,8 @@ class Stack:
         return int(self.state()["ExitCode"])
 
     def trouble(self) -> list[str]:
-        """Lines of the log that look like trouble and are neither harmless nor allowed."""
-        known = [HARMLESS, *(re.compile(pattern) for pattern in self.allowed)]
+        """Lines of the log that look like trouble and are not allowed."""
+        known = [re.compile(pattern) for pattern in self.allowed]
         return [
             line
             for line in self.logs().splitlines()

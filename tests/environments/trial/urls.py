@@ -1,15 +1,21 @@
 """What a test wants an application to do: wait, crash, answer at length, show what reached it."""
 
 import hashlib
+import logging
 import os
+import re
 import signal
+import threading
 import time
+from collections.abc import Iterator
 
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from project.urls import urlpatterns as project_urls
+
+chatterbox = logging.getLogger("chatter")
 
 
 def show(request: HttpRequest) -> JsonResponse:
@@ -65,7 +71,109 @@ def crash(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("as the test asked")
 
 
+LEAKED: list[bytearray] = []
+
+
+def leak(request: HttpRequest, kilobytes: int) -> HttpResponse:
+    """Memory that is never given back; written to, so that it is really taken."""
+    LEAKED.append(bytearray(b"x") * 1024 * kilobytes)
+    return HttpResponse(str(os.getpid()))
+
+
+def pattern(request: HttpRequest, length: int) -> HttpResponse:
+    """A regular expression whose time doubles with each character: C code that keeps the interpreter."""
+    return HttpResponse(str(re.fullmatch("(a+)+b", "a" * length)))
+
+
+def spin(request: HttpRequest, seconds: int) -> HttpResponse:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return HttpResponse()
+
+
+def drip(request: HttpRequest, seconds: int) -> StreamingHttpResponse:
+    """An answer whose head comes at once and whose end takes its time."""
+
+    def lines() -> Iterator[bytes]:
+        for _ in range(seconds * 10):
+            yield b"drip\n"
+            time.sleep(0.1)
+
+    return StreamingHttpResponse(lines())
+
+
+def segfault(request: HttpRequest) -> HttpResponse:
+    import ctypes
+
+    return HttpResponse(ctypes.string_at(0))
+
+
+def status(request: HttpRequest, code: int) -> JsonResponse:
+    """An answer of the project with any status, which thinks that the id is its own to name."""
+    seen = {"seen": request.headers["X-Request-ID"]}
+    return JsonResponse(seen, status=code, headers={"X-Request-ID": "the-project-s-own"})
+
+
+def log(request: HttpRequest) -> HttpResponse:
+    """One record of `length` bytes or so, of the level and with the message that the query names."""
+    message = request.GET["message"] + "x" * int(request.GET.get("length", 0))
+    logging.getLogger("shop.orders").log(logging.getLevelName(request.GET["level"]), message, extra={"order": 7})
+    return HttpResponse(request.META.get("HTTP_X_REQUEST_ID", ""))
+
+
+def thread(request: HttpRequest) -> HttpResponse:
+    failing = threading.Thread(target=crash, args=[request], name="failing")
+    failing.start()
+    failing.join()
+    return HttpResponse()
+
+
+def streaming(request: HttpRequest, good: int) -> StreamingHttpResponse:
+    """So many good pieces, then an exception."""
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(good):
+            logging.getLogger("shop.stream").info("piece %d", number)
+            yield b"x" * 1000
+        raise RuntimeError("in the middle")
+
+    return StreamingHttpResponse(pieces())
+
+
+def leave(request: HttpRequest) -> HttpResponse:
+    raise SystemExit("a library that thinks it is a program")
+
+
+def download(request: HttpRequest) -> FileResponse:
+    return FileResponse(open(__file__, "rb"))
+
+
+def plain(request: HttpRequest) -> HttpResponse:
+    """What a benchmark asks for."""
+    return HttpResponse("plain\n", content_type="text/plain")
+
+
+def chatter(request: HttpRequest, lines: int) -> HttpResponse:
+    """As many numbered lines by print and by logging, each with its `name`, until /tmp/enough is there."""
+    name = request.GET.get("name", "")
+    for number in range(lines):
+        if number % 100 == 0 and os.path.exists("/tmp/enough"):
+            break
+        print(f"{name} {number} {'.' * 100}", flush=True)
+        chatterbox.info("%s %s %s", name, number, "." * 100)
+    return HttpResponse(str(os.getpid()))
+
+
 urlpatterns = [
+    path("plain", plain),
+    path("chatter/<int:lines>", chatter),
+    path("leak/<int:kilobytes>", leak),
+    path("pattern/<int:length>", pattern),
+    path("spin/<int:seconds>", spin),
+    path("drip/<int:seconds>", drip),
+    path("segfault", segfault),
+    path("status/<int:code>", status),
     path("show", show),
     path("show/<path:rest>", lambda request, rest: show(request)),
     path("body", body),
@@ -74,5 +182,10 @@ urlpatterns = [
     path("large/<int:megabytes>", large),
     path("die", die),
     path("crash", crash),
+    path("log", log),
+    path("thread", thread),
+    path("streaming/<int:good>", streaming),
+    path("leave", leave),
+    path("download", download),
     *project_urls,
 ]
