@@ -7,6 +7,7 @@ record. A record longer than LINE comes in marked pieces.
 
 import re
 import time
+from math import isfinite
 
 from dockerable import uwsgi_log
 
@@ -14,13 +15,15 @@ from dockerable import uwsgi_log
 JSON_SOURCES = ("django", "nginx.access")
 # bytes of a line with its tag. rsyslog's largest message is 8 KiB unless it is told otherwise.
 LINE = 7500
-# A line without an end, or a traceback, is not kept beyond this.
+# A line without an end, or a traceback, is not kept beyond this; a JSON object is, since its half has no meaning.
 KEPT = 1 << 16
+KEPT_OBJECT = 1 << 20
 # seconds that a line without its end, or a traceback whose exception has not come yet, is waited for.
 UNFINISHED = 1.0
 # seconds that may bring more to a traceback that looks complete.
 COMPLETE = 0.1
 ECS = {"ecs.version": "8.11"}
+CONTINUES = " [continues]"
 
 CLEAN = bytes(range(0x20, 0x7F)) + b"\n"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -40,8 +43,11 @@ INSIDE = re.compile(
 )
 
 QUIET = ("debug", "info", "warning")
-# In uwsgi.ini's log-format, and in harakiri.py's lines.
-REQUEST_ID = re.compile(r"^\[([\w.:=-]{8,128})\] |\(request id ([\w.:=-]{8,128}),")
+# In uwsgi.ini's log-format and in harakiri.py's lines; in ops/logging.py's.
+REQUEST_ID = {
+    "uwsgi": re.compile(r"^\[([\w.:=-]{8,128})\] |\(request id ([\w.:=-]{8,128}),"),
+    "django": re.compile(r"^[^ \[\]]+ \[([\w.:=-]{8,128})\]: "),
+}
 
 
 class Source:
@@ -53,8 +59,8 @@ class Source:
         self.prefix = f"{tag}: ".encode()
         self.rest = b""
         self.since = 0.0
-        # The level of a line whose beginning has gone out already.
-        self.continued: str | None = None
+        # Level and request id of a line whose beginning has gone out already.
+        self.continued: tuple[str, str] | None = None
         self.traceback: list[str] = []
         self.collected = 0
         self.complete = False
@@ -65,8 +71,9 @@ class Source:
         self.since = time.monotonic()
         lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
         output = self.lines(lines) if newline else b""
-        if len(self.rest) > KEPT:
-            cut = boundary(self.rest, KEPT)
+        kept = KEPT_OBJECT if self.json and self.tag in JSON_SOURCES and self.rest.startswith(b"{") else KEPT
+        if len(self.rest) > kept:
+            cut = boundary(self.rest, kept)
             output += self.end_traceback() + self.line(decode(self.rest[:cut]), unfinished=True)
             self.rest = self.rest[cut:]
         return output
@@ -104,7 +111,7 @@ class Source:
         """One line, cleaned and tagged; nothing while a traceback is being collected or where it says nothing."""
         text = CONTROL.sub("\ufffd", COLOUR.sub("", text.replace("\t", " ")))
         if self.continued:
-            return self.record(self.continued, text, unfinished=unfinished)
+            return self.record(self.continued[0], text, unfinished=unfinished)
         if self.traceback:
             if self.belongs(text):
                 return self.end_traceback() if self.collected > KEPT else b""
@@ -112,7 +119,7 @@ class Source:
         if self.tag not in ("nginx.error", "nginx.access") and (found := TRACEBACK.match(text)):
             self.traceback, self.collected, self.complete = [text], len(text), not found["named"]
             return b""
-        if self.json and self.tag in JSON_SOURCES and text.startswith("{"):
+        if self.json and self.tag in JSON_SOURCES and text.startswith("{") and not unfinished:
             return self.object(text)
         level, text = self.level(text)
         return self.record(level, text, unfinished=unfinished) if text.strip() else b""
@@ -135,8 +142,9 @@ class Source:
 
     def level(self, text: str) -> tuple[str, str]:
         """The level that the source gives a line, and the line without it."""
-        if self.tag == "nginx.error" and (found := NGINX_ERROR.match(text)):
-            return NGINX_LEVELS.get(found[1], found[1]), text[found.end() :]
+        if self.tag == "nginx.error":
+            found = NGINX_ERROR.match(text)
+            return (NGINX_LEVELS.get(found[1], found[1]), text[found.end() :]) if found else ("error", text)
         if found := LEVEL.match(text):
             return found[1], text[found.end() :]
         return uwsgi_log.read(text) if self.tag == "uwsgi" else ("info", text)
@@ -150,47 +158,51 @@ class Source:
             return b""
         self.last_error = (lines[-1] if lines[0].startswith("Traceback") else lines[0]).strip()
         if self.json:
-            return b"".join(self.objects(self.fields("error", self.last_error, "\n".join(lines))))
+            return b"".join(self.objects(self.fields("error", self.last_error, stack="\n".join(lines))))
         return b"".join(self.texts("error", "\\n".join(lines)))
 
     def record(self, level: str, text: str, *, unfinished: bool = False) -> bytes:
         """One line as a record, in pieces where it is too long."""
         if level not in QUIET:
             self.last_error = text
-        text = f"{'[continued] ' if self.continued else ''}{text}{' [continues]' if unfinished else ''}"
-        self.continued = level if unfinished else None
-        return b"".join(self.objects(self.fields(level, text)) if self.json else self.texts(level, text))
+        request = self.continued[1] if self.continued else self.request_id(text)
+        text = f"{continued(request) if self.continued else ''}{text}{CONTINUES if unfinished else ''}"
+        self.continued = (level, request) if unfinished else None
+        if self.json:
+            return b"".join(self.objects(self.fields(level, text, request)))
+        return b"".join(self.texts(level, text, request))
 
-    def texts(self, level: str, text: str) -> list[bytes]:
-        """A record as text; the pieces of one that is too long say where they continue."""
+    def request_id(self, text: str) -> str:
+        """The id of the request that a line is about, or nothing."""
+        found = REQUEST_ID[self.tag].search(text) if self.tag in REQUEST_ID else None
+        return next(filter(None, found.groups()), "") if found else ""
+
+    def texts(self, level: str, text: str, request: str = "") -> list[bytes]:
+        """A record as text; each piece of one that is too long names the request and says where it continues."""
         head = self.prefix + (b"" if level == "info" else f"{level}: ".encode())
         whole = head + text.encode()
         if len(whole) <= LINE:
             return [whole + b"\n"]
-        parts = split(text, LINE - len(head) - len("[continued]  [continues]"))
-        between = b" [continues]\n" + head + b"[continued] "
-        return [head + between.join(parts) + b"\n"]
+        again = head + continued(request).encode()
+        parts = split(text, LINE - len(again) - len(CONTINUES))
+        return [head + f"{CONTINUES}\n".encode().join([parts[0], *(again + part for part in parts[1:])]) + b"\n"]
 
-    def fields(self, level: str, message: str, stack: str = "") -> dict:
+    def fields(self, level: str, message: str, request: str = "", stack: str = "") -> dict:
         """A record for JSON."""
         fields = {"@timestamp": timestamp(), "event.dataset": self.tag, "log.level": level, "message": message}
-        if self.tag == "uwsgi" and (found := REQUEST_ID.search(message)):
-            fields["http.request.id"] = found[1] or found[2]
+        if request:
+            fields["http.request.id"] = request
         return {**fields, **({"error.stack_trace": stack} if stack else {}), **ECS}
 
     def object(self, text: str) -> bytes:
-        """A JSON object that its source wrote itself, with what a record must have."""
+        """A JSON object that its source wrote itself, with what a record must have, spaced as filters look for it."""
         from json import loads
 
         try:
-            written = loads(text, parse_constant=refuse)
+            written = loads(text, parse_constant=finite, parse_float=finite)
         except (ValueError, RecursionError):
             return self.record("info", text)
-        fields = {**self.fields("info", ""), **written, "event.dataset": self.tag}
-        missing = fields.keys() - written.keys() - ECS.keys()
-        if not missing and written["event.dataset"] == self.tag and len(text.encode()) <= LINE:
-            return f"{text}\n".encode()
-        return b"".join(self.objects(fields))
+        return b"".join(self.objects({**self.fields("info", ""), **written, "event.dataset": self.tag}))
 
     def objects(self, fields: dict) -> list[bytes]:
         """A record as JSON. One that is too long has what is long in pieces of its message, numbered in `part`."""
@@ -250,9 +262,16 @@ def encode(fields: dict) -> bytes:
     return text.encode(errors="replace") + b"\n"
 
 
-def refuse(constant: str) -> None:
-    """NaN and Infinity, which Python reads and others do not. Raises ValueError."""
-    raise ValueError(constant)
+def finite(number: str) -> float:
+    """A number of JSON. Raises ValueError for NaN and Infinity, and for what is as large: others cannot read those."""
+    if not isfinite(value := float(number)):
+        raise ValueError(number)
+    return value
+
+
+def continued(request: str) -> str:
+    """What a further piece of a record begins with."""
+    return f"[continued] {f'[{request}] ' if request else ''}"
 
 
 def boundary(data: bytes, size: int) -> int:

@@ -28,6 +28,8 @@ GATHER = 0.05
 LEAST = 0.002
 # Somebody who reads less than PIPE bytes in so many seconds counts as nobody.
 PATIENCE = 5.0
+# seconds at the end of the container that somebody who does read may take.
+AT_END = 12.0
 
 
 class Relay:
@@ -193,18 +195,22 @@ class Relay:
             self.writable.register(self.out, select.POLLOUT)
 
     def drain(self, last_line: str) -> None:
-        """At the end: write all that there is and then the last line, unless nobody has read for PATIENCE."""
+        """Write all that there is and then the last line, unless nobody reads for PATIENCE or it takes AT_END."""
         self.taken, self.progress = 0, time.monotonic()
-        self.write_all()
+        until = self.progress + AT_END
+        self.write_all(until)
         self.tell_lost()
         if last_line:
             self.say(last_line)
-        self.write_all()
+        self.write_all(until)
 
-    def write_all(self) -> None:
-        """Until all is written, or nobody has read for PATIENCE."""
-        while (self.gather(now=True) or self.queue) and time.monotonic() - self.progress < PATIENCE:
+    def write_all(self, until: float) -> None:
+        """Until all is written, the time has come or nobody has read for PATIENCE."""
+        while (self.gather(now=True) or self.queue) and time.monotonic() < min(until, self.progress + PATIENCE):
+            before = self.size
             self.flush()
+            if self.size < before:
+                self.progress = time.monotonic()
             self.drop()
             if self.queue:
                 time.sleep(0.005)

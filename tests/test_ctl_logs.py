@@ -1,6 +1,7 @@
 """`ctl logs` with its filters, and what `ctl up` says of a syslog that is not there."""
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -28,6 +29,7 @@ django: error: {ID} ValueError\nTraceback:\n  File "x.py", line 1
 nginxxerror: none of ours
 {{"event.dataset":"nginx.access","message":"uwsgi: x","http.request.id":"{ID}"}}
 {{"@timestamp":"2026-11-21T12:00:00Z","event.dataset":"django","message":"two\nlines [a.b*]"}}
+django: shop: read C:\\new\nand more
 """.strip().splitlines()
 
 RARE_FAULTS = [pytest.param(way, marks=pytest.mark.slow) for way in ("another kind of socket", "no host")]
@@ -76,17 +78,18 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 def texts(*numbers: int) -> list[str]:
     """Lines as they are shown."""
     shown = [LINES[number] for number in numbers]
-    return [part for line in shown for part in (line if line[0] == "{" else line.replace("\\n", "\n    ")).split("\n")]
+    newlines = [line if line[0] == "{" else re.sub(r"(?<!\\)\\n", "\n    ", line) for line in shown]
+    return [part.replace(r"C:\\n", r"C:\n") for line in newlines for part in line.split("\n")]
 
 
 @pytest.mark.parametrize(
     ("words", "numbers"),
     [
-        ([], range(9)),
+        ([], range(10)),
         (["nginx"], [1, 2, 3, 7]),
         (["nginx.error"], [3]),
         (["uwsgi"], [4]),
-        (["django", "cmd"], [0, 5, 8]),
+        (["django", "cmd"], [0, 5, 8, 9]),
         (["--request", ID], [1, 5, 7]),
         (["nginx", "--request", ID], [1, 7]),
         (["--request", "[a.b*]"], [8]),

@@ -55,6 +55,8 @@ def parse(stack: Stack, lines: list[str]) -> list[tuple[str, str, dict]]:
             fields = json.loads(line)
             datetime.strptime(fields["@timestamp"], "%Y-%m-%dT%H:%M:%S.%fZ")
             assert fields["event.dataset"] in TAGS
+            # As `ctl logs`, rsyslog.conf and the README's filters look for it.
+            assert f'"event.dataset":"{fields["event.dataset"]}"' in line
             parsed.append((fields["event.dataset"], fields["log.level"], fields))
         else:
             found = TEXT.match(line)
@@ -119,8 +121,8 @@ def test_a_healthy_start_is_a_short_story(site: Stack) -> None:
 def test_each_request_is_one_line_with_its_figures_within_a_second(site: Stack) -> None:
     answers = []
     headers = {"User-Agent": "Ada/1.0", "Referer": "http://localhost/before"}
-    level, fields = access(site, lambda: answers.append((site.get("/show?a=b", **headers), time.time())))
-    (answer, answered) = answers[0]
+    level, fields = access(site, lambda: answers.append(site.get("/show?a=b", **headers)))
+    (answer,) = answers
     assert level == "info"
     assert fields["http.request.id"] == answer.headers["X-Request-ID"] == answer.json()["meta"]["HTTP_X_REQUEST_ID"]
     assert (fields["http.response.status_code"], fields["http.response.body.bytes"]) == (200, len(answer.content))
@@ -128,11 +130,24 @@ def test_each_request_is_one_line_with_its_figures_within_a_second(site: Stack) 
     assert fields["message"].startswith("GET /show?a=b HTTP/1.1")
     # Two clocks: each may round up.
     assert 0 < fields["uwsgi.duration"] <= fields["event.duration"] + 2e6 < 5e9
-    when = docker("logs", "-t", "--tail", "1", site.name).split()[0]
-    assert datetime.fromisoformat(f"{when[:26]}+00:00").timestamp() - answered < 1
     if is_json(site):
         assert (fields["url.original"], fields["http.request.method"]) == ("/show?a=b", "GET")
         assert (fields["http.version"], fields["url.domain"]) == ("1.1", "127.0.0.1")
+
+    def delay() -> float:
+        """Seconds from an answer to its line, by the engine's clock."""
+        answered: list[float] = []
+
+        def ask_and_look() -> None:
+            site.get("/show")
+            answered.append(time.time())
+
+        access(site, ask_and_look)
+        when = docker("logs", "-t", "--tail", "1", site.name).split()[0]
+        return datetime.fromisoformat(f"{when[:26]}+00:00").timestamp() - answered[0]
+
+    # This machine may be busy at the moment.
+    assert min(delay() for _ in range(3)) < 1
 
 
 def test_a_file_has_no_time_of_uwsgi(site: Stack) -> None:
@@ -185,6 +200,15 @@ def test_a_client_cannot_forge_a_line_by_what_it_sends(site: Stack, request_byte
     fine = [one for one in new_lines(site, lambda: exchange(site, request_bytes)) if one[0] == "nginx.access"]
     assert len(fine) == 1
     assert "forged" not in fine[0][2]
+
+
+def test_a_client_cannot_forge_a_line_by_the_name_of_a_file(site: Stack) -> None:
+    site.exec("sh", "-c", "mkdir -p /data/media/closed && chmod 0 /data/media/closed")
+    forged = b"GET /media/closed/%0aemergency:%20forged HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    said = new_lines(site, lambda: exchange(site, forged))
+    # The error's line would come at once, that of the access after a moment.
+    assert [(tag, level) for tag, level, _ in said] == [("nginx.access", "info")]
+    assert "%0aemergency:%20forged" in said[0][2]["message"]
 
 
 @pytest.mark.parametrize(

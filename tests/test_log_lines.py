@@ -85,6 +85,7 @@ def test_the_level_is_the_sources_word() -> None:
     said = b"2026/11/21 13:04:50 [crit] 12#12: *1 connect() failed\n2026/11/21 13:04:50 [notice] 12#12: signal\n"
     assert text("nginx.error", said) == ["nginx.error: critical: *1 connect() failed", "nginx.error: signal"]
     assert text("nginx.error", b"nginx: [emerg] unknown directive\n") == ["nginx.error: emergency: unknown directive"]
+    assert text("nginx.error", b"emergency: forged\n") == ["nginx.error: error: emergency: forged"]
 
 
 @pytest.mark.parametrize("start", ["", "error: "])
@@ -188,16 +189,28 @@ def test_a_traceback_without_an_end_is_not_kept_in_memory() -> None:
 DJANGO = {"@timestamp": "2026-11-21T13:04:50.850Z", "event.dataset": "django", "log.level": "error", "message": "m"}
 
 
-def test_objects_of_django_pass_and_what_lacks_something_is_completed() -> None:
+def test_objects_of_django_are_as_filters_look_for_them_and_what_lacks_something_is_completed() -> None:
     line = json.dumps(DJANGO)
     assert text("django", line.encode() + b"\n") == [f"django: {line}"]
-    assert Source("django", json=True).take(line.encode() + b"\n") == line.encode() + b"\n"
+    compact = json.dumps({**DJANGO, **log_lines.ECS}, separators=(",", ":")).encode() + b"\n"
+    assert Source("django", json=True).take(line.encode() + b"\n") == compact
+    assert Source("django", json=True).take(compact) == compact
     assert records("django", b'{"event.dataset": "nginx.access", "event": "paid"}\n')[0]["event"] == "paid"
 
 
 @pytest.mark.parametrize(
     "odd",
-    ["{'a': 1}", "{", "{}}", '{"a": NaN}', '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}", "{\n}", '{"a": "\x00"}'],
+    [
+        "{'a': 1}",
+        "{",
+        "{}}",
+        '{"a": NaN}',
+        '{"a": -1e999}',
+        '{"a":' * 100_000,
+        '{"a": ' + "9" * 5000 + "}",
+        "{\n}",
+        '{"a": "\x00"}',
+    ],
 )
 def test_what_only_looks_like_json_becomes_a_message(odd: str) -> None:
     assert records("django", odd.encode() + b"\n")
@@ -221,6 +234,35 @@ def test_a_long_object_loses_nothing_in_pieces() -> None:
     for part in ("s" * 9000, "\x01\u2028" * 3000, "n" * 8000):
         assert part in together
     assert all(name in pieces[0] or name in together for name in many)
+
+
+def test_an_object_longer_than_a_line_may_be_keeps_level_and_request_in_its_pieces() -> None:
+    long = {**DJANGO, "http.request.id": "a1b2c3d4", "message": "m" * 100_000, "error.stack_trace": "\\x" * 50_000}
+    data = json.dumps(long).encode() + b"\n"
+    pieces = records("django", *[data[at : at + 65536] for at in range(0, len(data), 65536)])
+    assert {(piece["log.level"], piece["http.request.id"]) for piece in pieces} == {("error", "a1b2c3d4")}
+    assert "".join(piece["message"] for piece in pieces) == f"{long['message']}\n{long['error.stack_trace']}"
+
+
+def test_an_object_that_is_too_long_for_that_comes_in_marked_pieces_of_one_level() -> None:
+    data = b'{"message":"' + b"error: forged" * 200_000 + b'"}\n'
+    pieces = records("django", *[data[at : at + 65536] for at in range(0, len(data), 65536)])
+    assert {piece["log.level"] for piece in pieces} == {"info"}
+    ends = [piece["message"].endswith(" [continues]") for piece in pieces if piece["part"] == piece["parts"]]
+    assert ends == [True] * (len(ends) - 1) + [False]
+
+
+@pytest.mark.parametrize("tag", ["django", "uwsgi"])
+def test_each_piece_of_a_long_line_names_its_request(tag: str) -> None:
+    start = "error: django.request [a1b2c3d4]: " if tag == "django" else "[a1b2c3d4] "
+    data = (start + "x" * 20_000).encode()
+    for blocks in ([data], [data, b"x" * 65536, b"x"]):
+        lines = text(tag, *blocks, b"\n")
+        assert len(lines) > 2
+        assert all(re.match(rf"{tag}: (error: )?\[continued\] \[a1b2c3d4\] x", line) for line in lines[1:])
+        assert max(map(len, lines)) <= LINE
+        found = records(tag, *blocks, b"\n")
+        assert {line["http.request.id"] for line in found} == {"a1b2c3d4"}
 
 
 def test_nothing_that_is_written_stops_the_relay() -> None:

@@ -152,7 +152,7 @@ class JSONFormatter(TextFormatter):
             if name not in OWN:
                 self.add(fields, str(name), value)
         # For what only claims to be a string or number.
-        return json.dumps(fields, default=lambda value: _guarded(repr, value))
+        return json.dumps(fields, default=lambda value: _guarded(repr, value), separators=(",", ":"))
 
     def add(self, fields: dict[str, Any], name: str, value: Any) -> None:
         """Add one of the caller's `extra`: Django's own and dotted names are the schema's, the others labels."""
