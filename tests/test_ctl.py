@@ -311,10 +311,10 @@ def test_an_application_that_does_not_load_ends_with_the_containers_status(ctl: 
 
 def test_an_environment_that_is_never_healthy_ends_with_75(ctl: Ctl) -> None:
     ctl.add_environment("sleepy", settings="import time\n\ntime.sleep(600)\n")
-    up = ctl("up", "sleepy", "--no-build", "--timeout", "4")
+    up = ctl("up", "sleepy", "--no-build", "--timeout", "20")
     assert (up.returncode, up.stdout) == (75, ""), up.stderr
     assert "ctl: sleepy: the application is starting" in up.stderr
-    assert "ctl: error: sleepy is not healthy after 4 s" in up.stderr
+    assert "ctl: error: sleepy is not healthy after 20 s" in up.stderr
     assert "starting application" in up.stderr
     assert inspect(ctl.container())["State"]["Status"] == "exited"
 

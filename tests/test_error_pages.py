@@ -21,7 +21,7 @@ JSON = "Accept: application/json\r\n"
 MADE = r"[0-9a-f]{32}"
 # RFC 9110's words, for Pythons that have older ones.
 NEW_WORDS = {413: "Content Too Large", 414: "URI Too Long"}
-PATIENCE = 6  # seconds of nginx, harakiri and five more
+PATIENCE = 8  # seconds of nginx, harakiri and five more
 FROM_INSIDE = """
 import sys, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8080/show", headers={"X-Request-ID": sys.argv[1]})
@@ -61,7 +61,7 @@ def site_stack() -> Stack:
         r"upstream prematurely closed connection .*GET /die",
         # The sign of life that is asked for at that moment.
         r"upstream prematurely closed connection .*GET /dockerable/live|recv\(\) failed .*GET /dockerable/live",
-        r"upstream timed out .*(GET|POST) /show",
+        r"upstream timed out .*(GET|POST) /(show|dockerable/live)",
         r"too large body|/data/media/closed.* failed \(13|/data/tmp/nginx/body/.* failed \(13",
     ]
     return stack

@@ -174,7 +174,7 @@ def test_what_is_usable_is_served_on_while_no_authority_answers(
     fill(stack, tmp_path)
     stack.allowed = [NOTE, "error: no certificate: "]
     stack.start()
-    assert stack.says("error: no certificate: ")
+    assert stack.says("error: no certificate: ", 120)
     assert stack.served() == made
     stack.stop()
     docker("start", stack.name)
@@ -280,9 +280,14 @@ def test_cli_ini_is_honoured(site_on: Callable[..., Site]) -> None:
     assert isinstance(replaced(site).public_key(), rsa.RSAPublicKey)
 
 
+# At once, for the program that looks at them and for the certbot that it may have called.
 REPLACE = """
 cd /etc/letsencrypt/archive/{name}
+program=$(supervisorctl pid certificate)
+kill -STOP "$program"
+while cat /proc/[0-9]*/cmdline 2>/dev/null | grep -aq 'bin/certbo[t]'; do sleep 0.1; done
 for kind in cert privkey chain fullchain; do cat /tmp/new/$kind >${{kind}}1.pem; done
+kill -CONT "$program"
 """
 
 

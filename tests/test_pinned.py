@@ -20,7 +20,7 @@ def site_stack(tmp_path_factory: pytest.TempPathFactory) -> Mounted:
     variables = {"UWSGI_HARAKIRI": "2", "EMAIL_HOST_FILE": "/files/host"}
     stack = Mounted(folder / "prod", variables, mounts=[f"{folder / 'files'}:/files:ro"])
     stack.allowed = ["Internal Server Error: /crash", "Traceback", "handlers/exception.py"]
-    stack.allowed += [WORKERS_DIE, "upstream prematurely closed", "recv.. failed", "connect.. to unix"]
+    stack.allowed += [WORKERS_DIE, "upstream (prematurely closed|timed out)", "recv.. failed", "connect.. to unix"]
     return stack
 
 
@@ -36,9 +36,10 @@ def broken(site: Mounted) -> Iterator[Mounted]:
 
 
 def replaced(site: Mounted, before: set[int]) -> bool:
-    """Whether there are as many workers as before and all of them are others."""
+    """Whether there are as many workers as before, all of them are others and have loaded the application."""
     now = site.workers()
-    return len(now) == len(before) and not now & before
+    accepting = all(worker["accepting"] for worker in site.uwsgi()["workers"])
+    return accepting and len(now) == len(before) and not now & before
 
 
 def kill(site: Mounted, before: set[int]) -> None:

@@ -114,7 +114,8 @@ def test_a_stop_lets_what_is_in_flight_end(new_stack: Callable[[Stack], Stack]) 
         assert down.result() == 20 * 1024 * 1024
     assert stack.wait_end() == 0
     print(f"a stop with a request of 6 s in flight took {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < 12
+    # Below worker_shutdown_timeout.
+    assert time.monotonic() - began < 20
     assert stack.last_line() == "cmd: stopped"
 
 
@@ -127,7 +128,8 @@ def test_an_idle_container_stops_at_once(new_stack: Callable[[Stack], Stack]) ->
         assert stack.stop() == 0
     took = time.monotonic() - began
     print(f"an idle stop took {took:.1f} s")
-    assert took < 5
+    # Below any stopwaitsecs of a program that takes part.
+    assert took < 9
     assert stack.last_line() == "cmd: stopped"
 
 
@@ -151,6 +153,8 @@ def test_a_chain_reload_renews_all_workers_and_fails_no_request(site: Stack) -> 
 def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     site.allowed += [
         "killed by signal 9|exited on signal 9|the master disconnected from this worker",
+        # The killed one's workers may still be there.
+        r"emergency: bind\(\) to .* failed",
         "error: worker .* was killed during",
         r"connect\(\) to unix:/run/uwsgi.sock failed|upstream prematurely closed|recv\(\) failed",
     ]
@@ -170,7 +174,8 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     failed = visits.failed()
     took = max((when for when, _ in failed), default=began) - began
     print(f"kill -9 of the {kind}: served again after {took:.1f} s, {len(failed)} requests failed")
-    assert took < 10
+    # A start of the application, and more where the machine is busy.
+    assert took < 35
     # A worker's death costs at most what it had in hand; nobody is told anything but that it failed or to come again.
     assert len(failed) <= 2 or "master" in kind
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
@@ -192,7 +197,7 @@ def test_every_compose_file_gives_a_stop_the_time_that_it_may_take() -> None:
     # Then init ends what is left and writes what the log still holds.
     ends = re.search(r"SIGTERM, ([\d.]+)\), \(signal.SIGKILL, ([\d.]+)\)", (ROOT / "dockerable/bin/init").read_text())
     assert ends
-    seconds += sum(map(float, ends.groups())) + relay.PATIENCE
+    seconds += sum(map(float, ends.groups())) + relay.AT_END
     services = [
         (file.relative_to(ROOT), service)
         for file in ROOT.glob("project/settings/*/docker-compose*.yml")

@@ -48,7 +48,7 @@ WORKERS = "import json, socket; s = socket.socket(1); s.connect('/run/uwsgi-stat
 WORKERS += "import os\nfor w in json.loads(s.makefile().read())['workers']: os.kill(w['pid'], 19)"
 KILL_NGINX = "kill -9 $(cat /run/nginx.pid)"
 # Supervisor's judgement, or ours where the machine is slow.
-FAILED = "(cannot be kept running|failed 5 times in a row)"
+FAILED = "(cannot be kept running|failed 5 times in a row|ended 10 times within 120 s)"
 SILENT = r"the site has not answered for \d+ s, "
 
 

@@ -268,7 +268,7 @@ class TlsStack(Stack):
 
     def real(self) -> x509.Certificate:
         """The certificate served, once it is not the temporary one any more. Raises TimeoutError."""
-        return wait_until(lambda: None if is_temporary(self.served()) else self.served(), 30)
+        return wait_until(lambda: None if is_temporary(self.served()) else self.served(), 120)
 
     def processes(self, what: str) -> int:
         """How many processes have these words in their command."""

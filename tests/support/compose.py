@@ -21,7 +21,9 @@ cd /tmp
 apt-get -q update
 apt-get -q download "$0"
 dpkg-deb -x "$0"_*.deb unpacked
-install -m 0755 -o "$1" "unpacked/usr/libexec/docker/cli-plugins/$0" /cli-plugins/
+# Another process of tests may be running the one that is there.
+install -m 0755 -o "$1" "unpacked/usr/libexec/docker/cli-plugins/$0" "/cli-plugins/.$0.$HOSTNAME"
+mv "/cli-plugins/.$0.$HOSTNAME" "/cli-plugins/$0"
 """
 
 

@@ -81,13 +81,13 @@ class Stack:
         docker(*words, *self.options, self.image, *self.command)
         return self
 
-    def up(self, timeout: float = 30) -> Self:
+    def up(self, timeout: float = 120) -> Self:
         """Start it and wait until it is healthy. Raises RuntimeError where it ends first."""
         self.start()
         self.wait_healthy(timeout)
         return self
 
-    def wait_healthy(self, timeout: float = 30) -> None:
+    def wait_healthy(self, timeout: float = 120) -> None:
         """Wait until it serves and its log tells of the whole start. Raises RuntimeError, TimeoutError."""
 
         def healthy() -> bool:
@@ -101,11 +101,11 @@ class Stack:
         started = self.state()["StartedAt"]
         wait_until(lambda: "accepting requests" in docker("logs", "--since", started, self.name))
 
-    def says(self, words: str, timeout: float = 20) -> bool:
+    def says(self, words: str, timeout: float = 60) -> bool:
         """True once the log holds these words; they may come a moment after what they tell of. Raises TimeoutError."""
         return wait_until(lambda: words in self.logs(), timeout)
 
-    def wait_end(self, timeout: float = 30) -> int:
+    def wait_end(self, timeout: float = 60) -> int:
         """The container's exit status, once it has ended. Raises TimeoutError."""
         wait_until(lambda: self.state()["Status"] == "exited", timeout)
         return int(self.state()["ExitCode"])
@@ -134,7 +134,8 @@ class Stack:
 
     def client(self, **options: Any) -> httpx.Client:
         """An HTTP client whose base is this container; it follows no redirect."""
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False, **options)
+        options.setdefault("timeout", 30)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, **options)
 
     def get(self, path: str = "/", **headers: str) -> httpx.Response:
         """One GET on a connection of its own; header names with _ for -."""
