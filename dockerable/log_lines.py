@@ -202,7 +202,10 @@ class Source:
             written = loads(text, parse_constant=finite, parse_float=finite)
         except (ValueError, RecursionError):
             return self.record("info", text)
-        return b"".join(self.objects({**self.fields("info", ""), **written, "event.dataset": self.tag}))
+        fields = {**self.fields("info", ""), **written, "event.dataset": self.tag}
+        if fields["log.level"] not in QUIET:
+            self.last_error = str(fields.get("error.message") or fields["message"])
+        return b"".join(self.objects(fields))
 
     def objects(self, fields: dict) -> list[bytes]:
         """A record as JSON. One that is too long has what is long in pieces of its message, numbered in `part`."""

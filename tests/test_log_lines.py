@@ -198,6 +198,13 @@ def test_objects_of_django_are_as_filters_look_for_them_and_what_lacks_something
     assert records("django", b'{"event.dataset": "nginx.access", "event": "paid"}\n')[0]["event"] == "paid"
 
 
+def test_the_last_error_of_a_source_is_known_from_its_objects_too() -> None:
+    source = Source("django", json=True)
+    for fields in (DJANGO, {**DJANGO, "error.message": "no stock"}, {**DJANGO, "log.level": "info"}):
+        source.take(json.dumps(fields).encode() + b"\n")
+    assert source.last_error == "no stock"
+
+
 @pytest.mark.parametrize(
     "odd",
     [
