@@ -61,9 +61,7 @@ def wait_for(host: SyslogHost, source: Source, more: int = 300) -> None:
 def test_a_restart_loses_nothing_where_the_socket_is_held_as_systemd_does(
     host: SyslogHost, start: Callable[..., Source]
 ) -> None:
-    host.stop_daemon()
-    docker("exec", "-d", host.name, "sh", "-c", "echo $$ >/run/holder; exec hold-socket /var/lib/dockerable/dev/log")
-    wait_until(host.runs)
+    host.hold_socket()
     source = start(COUNT)
     wait_for(host, source)
     host.shell('kill -USR1 "$(cat /run/holder)"')
@@ -74,8 +72,7 @@ def test_a_restart_loses_nothing_where_the_socket_is_held_as_systemd_does(
     printed = source.finish()
     wait_until(lambda: len(host.numbers(source.name)) == len(printed))
     assert host.numbers(source.name) == printed
-    host.shell('kill "$(cat /run/holder)"; rm /var/lib/dockerable/dev/log')
-    host.stop_daemon()
+    host.release_socket()
 
 
 def test_a_restart_elsewhere_loses_only_what_is_written_meanwhile(

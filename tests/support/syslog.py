@@ -61,6 +61,24 @@ class SyslogHost:
         """Whether the daemon runs and its socket is there."""
         return bool(self.shell(f"{RUNS} && ls /var/lib/dockerable/dev/log", check=False))
 
+    def hold_socket(self) -> None:
+        """Hold the socket as systemd does, with a daemon started on it."""
+        self.stop_daemon()
+        run = "echo $$ >/run/holder; exec hold-socket /var/lib/dockerable/dev/log"
+        docker("exec", "-d", self.name, "sh", "-c", run)
+        wait_until(self.runs)
+
+    def restart_held(self) -> None:
+        """What `systemctl restart` does, while the socket is held."""
+        self.shell('kill -USR1 "$(cat /run/holder)"')
+        wait_until(lambda: not self.runs(), 60)
+        self.shell('kill -USR2 "$(cat /run/holder)"')
+
+    def release_socket(self) -> None:
+        """Neither socket nor daemon is there afterwards."""
+        self.shell('kill "$(cat /run/holder)"; rm /var/lib/dockerable/dev/log')
+        self.stop_daemon()
+
     def freeze(self, seconds: float) -> threading.Timer:
         """Stop the daemon from reading, and let it go on after so many seconds whatever happens in the test."""
         self.shell('kill -STOP "$(cat /run/rsyslogd.pid)"')

@@ -1,0 +1,75 @@
+"""How the host's own log and ours get on: what hangs or bursts beside the other, what is rotated, and when it goes."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.syslog import Source, SyslogHost, running
+from tests.support.wait import wait_until
+
+# Lines of so many containers that rsyslog opens a file for each: slower than they come.
+CONTAINERS, EACH = 600, 25
+BURST = f"""
+import socket
+record = b"<134>1 2026-11-21T12:00:00.000000Z host burst%d 1 burst%d - uwsgi: %d"
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.connect("/var/lib/dockerable/dev/log")
+for number in range({EACH}):
+    for container in range({CONTAINERS}):
+        to.send(record % (container, container, number))
+"""
+# A remote syslog server that refuses, and that the host wants to wait for.
+REMOTE = '*.* action(type="omfwd" target="127.0.0.1" port="1" protocol="tcp" action.resumeRetryCount="-1")'
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[SyslogHost]:
+    yield from running(SyslogHost)
+
+
+@pytest.fixture
+def source(host: SyslogHost) -> Iterator[Source]:
+    """Prints a line, and another one when it is let go."""
+    source = Source(host.address, "echo cmd: before; while ! test -e /tmp/go; do sleep 0.1; done; echo cmd: after")
+    yield source
+    source.remove()
+
+
+@pytest.fixture
+def stuck(host: SyslogHost) -> Iterator[None]:
+    """The host's own rules hang."""
+    host.shell(f"echo '{REMOTE}' >/etc/rsyslog.d/50-remote.conf")
+    host.stop_daemon()
+    host.start_daemon()
+    for number in range(20):
+        host.run("logger", "-u", "/var/lib/dockerable/dev/dev-log", f"line {number}")
+    yield
+    host.run("rm", "/etc/rsyslog.d/50-remote.conf")
+    host.stop_daemon("-KILL")
+    host.shell("rm -f /run/rsyslogd.pid")
+    host.start_daemon()
+
+
+def test_a_remote_target_of_the_hosts_that_hangs_holds_up_nothing(
+    host: SyslogHost, stuck: None, source: Source
+) -> None:
+    source.start()
+    wait_until(lambda: "cmd.log" in host.files(source.name))
+
+
+@pytest.mark.timeout(240)
+def test_a_restart_in_a_burst_loses_nothing_and_keeps_the_order(host: SyslogHost) -> None:
+    host.hold_socket()
+    host.run("python3", "-c", BURST)
+    host.restart_held()
+    wait_until(host.runs)
+    count = "cat /var/log/burst*/uwsgi.log | wc -l"
+    wait_until(lambda: int(host.shell(count)) == CONTAINERS * EACH, 60, every=0.5)
+    found = defaultdict(list)
+    for name, number in re.findall(r"^/var/log/(burst\d+)/.* (\d+)$", host.shell("grep -r . /var/log/burst*"), re.M):
+        found[name].append(int(number))
+    assert set(map(tuple, found.values())) == {tuple(range(EACH))}
+    host.release_socket()
+    host.start_daemon()
