@@ -121,6 +121,20 @@ def test_the_longest_name_of_a_container_that_compose_makes_is_kept(host: Syslog
     assert without_stamp(host.files(name)["uwsgi.log"][0]) == "info here"
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kept"),
+    [("_run_0123456789a{}", ""), ("-run-0123456789a{}", ""), ("_run_1", "_run_1"), ("_run_web_1", "_run_web_1")],
+)
+def test_the_one_offs_of_a_service_share_a_folder(
+    host: SyslogHost, send: Callable[..., str], suffix: str, kept: str
+) -> None:
+    service = unique("prod_web")
+    for line in "12":
+        send([f"django: {line}"], tag=f"{service}{suffix.format(line)}")
+    assert [without_stamp(line) for line in host.files(f"{service}{kept}")["django.log"]] == ["info 1", "info 2"]
+    assert host.shell(f"ls /var/log | grep {service}") == f"{service}{kept}"
+
+
 @pytest.mark.parametrize("way", ["address", "dev_log"])
 def test_a_long_line_stays_one(host: SyslogHost, send: Callable[..., str], way: str) -> None:
     lines = [letter * size for letter, size in (("a", 7_500), ("b", 9_000), ("c", 16_000))]
