@@ -112,7 +112,8 @@ def test_a_tag_that_is_no_name_of_a_container_makes_no_folder(
     folders = set(host.run("find", "/var/log", "/etc", "-type", "d").splitlines())
     send([f"uwsgi: from {tag}"], tag=tag)
     assert without_stamp(host.files("unknown")["uwsgi.log"][-1]) == f"info from {tag}"
-    assert set(host.run("find", "/var/log", "/etc", "-type", "d").splitlines()) - folders <= {"/var/log/unknown"}
+    made = set(host.run("find", "/var/log", "/etc", "-type", "d").splitlines()) - folders
+    assert made <= {"/var/log/unknown", "/var/log/unknown/.dockerable"}
 
 
 def test_the_longest_name_of_a_container_that_compose_makes_is_kept(host: SyslogHost, send: Callable[..., str]) -> None:
@@ -164,7 +165,9 @@ def test_files_are_for_root_and_the_group_adm_only(host: SyslogHost, send: Calla
 def test_every_file_that_lists_the_programs_lists_the_same() -> None:
     folder = ROOT / "dockerable/host"
     rules = re.search(r"\$\.program == \[(.*)\]", (folder / "rsyslog.conf").read_text())
-    rotated = re.findall(r"^/var/log/\*/(.*)\.log$", (folder / "logrotate.conf").read_text(), re.MULTILINE)
+    rotated = re.findall(
+        r"^/var/log/\*/\.dockerable/\.\./(.*)\.log$", (folder / "logrotate.conf").read_text(), re.MULTILINE
+    )
     listed = re.search(r"^PROGRAMS='(.*)'$", (ROOT / "dockerable/ctl").read_text(), re.MULTILINE)
     assert rules and listed
     assert tuple(re.findall(r'"(.*?)"', rules[1])) == PROGRAMS

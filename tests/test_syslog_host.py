@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.docker import docker
 from tests.support.syslog import Source, SyslogHost, running
 from tests.support.wait import wait_until
 
@@ -22,6 +23,8 @@ for number in range({EACH}):
 """
 # A remote syslog server that refuses, and that the host wants to wait for.
 REMOTE = '*.* action(type="omfwd" target="127.0.0.1" port="1" protocol="tcp" action.resumeRetryCount="-1")'
+ROTATE = "logrotate /etc/logrotate.d/dockerable"
+A_DAY_LATER = rf"sed -i -E '1!s/ [0-9:-]+$/ 2026-1-1-0:0:0/' /var/lib/logrotate/status; {ROTATE}"
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,34 @@ def test_a_restart_in_a_burst_loses_nothing_and_keeps_the_order(host: SyslogHost
     assert set(map(tuple, found.values())) == {tuple(range(EACH))}
     host.release_socket()
     host.start_daemon()
+
+
+def test_files_of_the_same_names_that_are_other_programs_are_left_to_them(host: SyslogHost, source: Source) -> None:
+    source.start()
+    wait_until(lambda: "cmd.log" in host.files(source.name))
+    host.shell("mkdir /var/log/aaa /var/log/bbb; echo x | tee /var/log/aaa/cmd.log >/var/log/bbb/cmd.log")
+    host.shell("printf '/var/log/aaa/cmd.log {\\n rotate 1\\n}\\n' >/etc/logrotate.d/aaa")
+    told = host.shell("logrotate -f /etc/logrotate.d 2>&1")
+    assert told == ""
+    assert host.run("ls", "/var/log/aaa", "/var/log/bbb").split() == [
+        "/var/log/aaa:",
+        "cmd.log.1",
+        "/var/log/bbb:",
+        "cmd.log",
+    ]
+    assert {"cmd.log", "cmd.log.1"} == set(host.files(source.name))
+    host.shell("rm -r /var/log/aaa /var/log/bbb /etc/logrotate.d/aaa")
+
+
+def test_a_quiet_log_is_gone_after_two_weeks_and_written_on(host: SyslogHost, source: Source) -> None:
+    source.start()
+    wait_until(lambda: "cmd.log" in host.files(source.name))
+    folder = f"/var/log/{source.name}"
+    host.shell(ROTATE)
+    host.shell(f"for day in $(seq 14); do {A_DAY_LATER}; done")
+    assert host.shell(f"zgrep -h . {folder}/*").endswith(" info before")
+    host.shell(A_DAY_LATER)
+    assert host.shell(f"zgrep -h . {folder}/* || true") == ""
+    docker("exec", source.name, "touch", "/tmp/go")
+    wait_until(lambda: host.read(f"{folder}/cmd.log").endswith(" info after"))
+    assert host.run("stat", "-c", "%a %U %G", f"{folder}/cmd.log") == "640 root adm"
