@@ -24,12 +24,15 @@ RIGHTS = (
     "--tmpfs=/run/lock",
     "--env=container=docker",
 )
+UNITS = ("dockerable-log.socket", "dockerable-start-refused.timer", "rsyslog.service", "syslog.socket")
 # Neither the engine nor its command is there.
 DOCKER = """
 printf '#!/bin/sh\\necho "$*" >>/var/tmp/asked\\n' >/usr/local/bin/docker
 chmod +x /usr/local/bin/docker
 printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/docker.service
+printf '[Socket]\\nListenStream=/run/docker.sock\\n' >/etc/systemd/system/docker.socket
 systemctl daemon-reload
+systemctl start docker.socket
 systemctl start docker.service
 """
 BREAK = """
@@ -84,8 +87,9 @@ def start(host: SystemdHost) -> Iterator[Callable[[str], Source]]:
 
 
 def test_all_is_active_and_ordered(host: SystemdHost) -> None:
-    assert all(host.is_active(unit) for unit in ("dockerable-log.socket", "rsyslog.service", "syslog.socket"))
+    assert all(host.is_active(unit) for unit in UNITS)
     assert host.run("systemctl", "is-enabled", "dockerable-log.socket") == "enabled"
+    assert host.run("systemctl", "is-enabled", "dockerable-start-refused.timer") == "enabled"
     before = set(host.run("systemctl", "show", "-P", "After", "docker.service").split())
     assert {"rsyslog.service", "dockerable-log.socket"} <= before
     assert host.run("stat", "-c", "%a %U", "/var/lib/dockerable/dev/log") == "600 root"
@@ -119,6 +123,22 @@ def test_each_start_of_rsyslog_looks_for_refused_containers(host: SystemdHost, w
     host.run("systemctl", *command, "rsyslog.service")
     wait_until(lambda: host.asked() > before)
     wait_until(lambda: host.is_active("rsyslog.service"))
+
+
+@pytest.mark.timeout(240)
+def test_refused_containers_are_looked_for_each_minute_where_an_engine_runs(host: SystemdHost) -> None:
+    wait_until(lambda: host.run("systemctl", "is-active", "dockerable-start-refused.service", check=False) != "active")
+    before = host.asked()
+    wait_until(lambda: host.asked() > before, 80, every=1)
+    told = host.run("journalctl", "-o", "cat", "-u", "dockerable-start-refused.service")
+    assert "Started" not in told and "Finished" not in told
+    host.run("systemctl", "stop", "docker.service")
+    before = host.asked()
+    host.run("systemctl", "start", "dockerable-start-refused.service")
+    assert host.asked() == before
+    assert host.run("systemctl", "--failed", "--no-legend") == ""
+    assert not host.is_active("docker.service")
+    host.run("systemctl", "start", "docker.service")
 
 
 def test_logrotate_makes_rsyslog_write_to_the_new_file(host: SystemdHost, start: Callable[[str], Source]) -> None:
@@ -164,6 +184,10 @@ def test_a_second_run_restarts_nothing_and_undo_leaves_rsyslog_running(host: Sys
     daemon = host.run("systemctl", "show", "-P", "MainPID", "rsyslog.service")
     host.run("/host/install-syslog.sh")
     assert host.run("systemctl", "show", "-P", "MainPID", "rsyslog.service") == daemon
+    for unit in ("dockerable-log.socket", "dockerable-start-refused.timer"):
+        host.run("systemctl", "stop", unit)
+        host.run("/host/install-syslog.sh")
+        assert host.is_active(unit) and host.is_active("rsyslog.service")
     host.run("/host/install-syslog.sh", "--undo")
     assert host.is_active("rsyslog.service")
     assert not host.is_active("dockerable-log.socket")

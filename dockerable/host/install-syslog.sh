@@ -4,7 +4,7 @@
 #
 # Usage: install-syslog.sh [--undo]      as root; a second run changes nothing; --undo keeps the logs
 # Writes: /etc/rsyslog.d/10-dockerable.conf, /etc/logrotate.d/dockerable, /usr/local/sbin/dockerable-start-refused,
-#         /var/lib/dockerable/dev (the socket), and for systemd three files in /etc/systemd/system, else
+#         /var/lib/dockerable/dev (the socket), and for systemd four files in /etc/systemd/system, else
 #         /etc/cron.d/dockerable
 # Exits: 0 done; 64 an argument; 69 rsyslog or logrotate is missing; 70 rsyslog does not take it; 77 not root
 set -eu
@@ -13,6 +13,7 @@ HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 SOCKET=/var/lib/dockerable/dev/log
 RULES=/etc/rsyslog.d/10-dockerable.conf
 UNITS=/etc/systemd/system
+OUR_UNITS='dockerable-log.socket dockerable-start-refused.timer'
 # su without a dash leaves sbin out
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 changed=''
@@ -30,6 +31,7 @@ list_files() {
     if has_systemd; then
         echo "0644 systemd/dockerable-log.socket $UNITS/dockerable-log.socket"
         echo "0644 systemd/dockerable-start-refused.service $UNITS/dockerable-start-refused.service"
+        echo "0644 systemd/dockerable-start-refused.timer $UNITS/dockerable-start-refused.timer"
         echo "0644 systemd/rsyslog.service.conf $UNITS/rsyslog.service.d/dockerable.conf"
     else
         echo "0644 cron.conf /etc/cron.d/dockerable"
@@ -71,7 +73,9 @@ restart_rsyslog() {
         systemctl daemon-reload
         # A socket cannot be handed to a service that runs already.
         systemctl stop syslog.socket rsyslog.service
-        [ ! -e "$UNITS/dockerable-log.socket" ] || systemctl enable -q --now dockerable-log.socket
+        for unit in $OUR_UNITS; do
+            [ ! -e "$UNITS/$unit" ] || systemctl enable -q --now "$unit"
+        done
         systemctl start syslog.socket rsyslog.service || die 70 "rsyslog does not start (see: systemctl status rsyslog)"
     elif [ -x /etc/init.d/rsyslog ]; then
         /etc/init.d/rsyslog restart >&2 || die 70 "rsyslog does not start (above)"
@@ -90,7 +94,11 @@ install_all() {
 }
 
 undo() {
-    has_systemd && [ -e "$UNITS/dockerable-log.socket" ] && systemctl disable -q --now dockerable-log.socket
+    if has_systemd; then
+        for unit in $OUR_UNITS; do
+            [ ! -e "$UNITS/$unit" ] || systemctl disable -q --now "$unit"
+        done
+    fi
     while read -r _ _ target; do
         [ ! -e "$target" ] || { rm "$target"; changed=yes; log "removed $target"; }
     done <<LIST

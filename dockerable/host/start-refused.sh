@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts our containers that the engine has refused to start because their logging driver reached no daemon: it never
-# tries again. Installed by install-syslog.sh; run whenever rsyslog starts (systemd) or every minute (cron).
+# tries again. Installed by install-syslog.sh; run every minute, under systemd also whenever rsyslog starts.
 #
 # Usage: start-refused.sh
 # Starts: what has the label dockerable.environment, a restart policy, and such an error; never a one-off of Compose's
