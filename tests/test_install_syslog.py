@@ -9,6 +9,9 @@ from tests.support.docker import LABEL, ROOT, docker, run, unique
 from tests.support.tree import base_image, helper_image
 
 INSTALL = "/host/install-syslog.sh"
+DEV_LOG = "/etc/rsyslog.d/11-dockerable-dev-log.conf"
+# Debian's package has none.
+INIT = "/etc/init.d/rsyslog"
 INSTALLED = {
     "/etc/cron.d/dockerable": "cron.conf",
     "/etc/logrotate.d/dockerable": "logrotate.conf",
@@ -136,8 +139,8 @@ def test_a_host_without_rsyslog_is_told_so(bare: Host) -> None:
 @pytest.mark.parametrize(
     ("words", "user", "status", "said"),
     [
-        (["--yes"], "0", 64, "no argument but --undo"),
-        (["--undo", "x"], "0", 64, "no argument but --undo"),
+        (["--yes"], "0", 64, "it takes --dev-log, --undo or nothing, not '--yes'"),
+        (["--undo", "x"], "0", 64, "it takes --dev-log, --undo or nothing"),
         ([], "1000", 77, f"sudo {INSTALL}"),
     ],
     ids=["another word", "two words", "not root"],

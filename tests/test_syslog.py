@@ -34,9 +34,13 @@ HOSTILE = [
 ]
 
 
+class DevLogHost(SyslogHost):
+    options = ("--dev-log",)
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[SyslogHost]:
-    yield from running(SyslogHost)
+    yield from running(DevLogHost)
 
 
 @pytest.fixture

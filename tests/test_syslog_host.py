@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.docker import docker
+from tests.support.docker import docker, unique
 from tests.support.syslog import Source, SyslogHost, running
 from tests.support.wait import wait_until
 
@@ -76,6 +76,17 @@ def test_a_restart_in_a_burst_loses_nothing_and_keeps_the_order(host: SyslogHost
     assert set(map(tuple, found.values())) == {tuple(range(EACH))}
     host.release_socket()
     host.start_daemon()
+
+
+def test_lines_from_dev_log_are_the_hosts_own_where_nobody_asked_for_them(host: SyslogHost) -> None:
+    word = unique("word")
+    source = Source(host.dev_log, f"echo cmd: {word}")
+    try:
+        source.start()
+        wait_until(lambda: word in host.read("/var/log/syslog"))
+        assert host.files(source.name) == {}
+    finally:
+        source.remove()
 
 
 def test_files_of_the_same_names_that_are_other_programs_are_left_to_them(host: SyslogHost, source: Source) -> None:

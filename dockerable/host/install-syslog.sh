@@ -2,20 +2,23 @@
 # Makes the host's rsyslog split our containers' log into /var/log/CONTAINER/PROGRAM.log, logrotate keep two weeks of it,
 # and containers start that were refused while rsyslog was down.
 #
-# Usage: install-syslog.sh [--undo]      as root; a second run changes nothing; --undo keeps the logs
-# Writes: /etc/rsyslog.d/10-dockerable.conf, /etc/logrotate.d/dockerable, /usr/local/sbin/dockerable-start-refused,
-#         /var/lib/dockerable/dev (the socket), and for systemd four files in /etc/systemd/system, else
-#         /etc/cron.d/dockerable
+# Usage: install-syslog.sh [--dev-log | --undo]      as root; a second run changes nothing
+#        --dev-log: from /dev/log too, where every user of the host may write; --undo: all away but the logs
+# Writes: /etc/rsyslog.d/10-dockerable.conf (and 11-dockerable-dev-log.conf), /etc/logrotate.d/dockerable,
+#         /usr/local/sbin/dockerable-start-refused, /var/lib/dockerable/dev (the socket), and for systemd four files in
+#         /etc/systemd/system, else /etc/cron.d/dockerable
 # Exits: 0 done; 64 an argument; 69 rsyslog or logrotate is missing; 70 rsyslog does not take it; 77 not root
 set -eu
 
 HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 SOCKET=/var/lib/dockerable/dev/log
 RULES=/etc/rsyslog.d/10-dockerable.conf
+DEV_LOG_RULES=/etc/rsyslog.d/11-dockerable-dev-log.conf
 UNITS=/etc/systemd/system
 OUR_UNITS='dockerable-log.socket dockerable-start-refused.timer'
 # su without a dash leaves sbin out
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+dev_log=''
 changed=''
 
 log() { echo "install-syslog.sh: $*" >&2; }
@@ -26,6 +29,7 @@ has_systemd() { [ -d /run/systemd/system ]; }
 # Mode, source in this folder, target.
 list_files() {
     echo "0644 rsyslog.conf $RULES"
+    [ -z "$dev_log" ] || echo "0644 rsyslog-dev-log.conf $DEV_LOG_RULES"
     echo "0644 logrotate.conf /etc/logrotate.d/dockerable"
     echo "0755 start-refused.sh /usr/local/sbin/dockerable-start-refused"
     if has_systemd; then
@@ -86,14 +90,18 @@ restart_rsyslog() {
 
 install_all() {
     require_rsyslog
+    # What is there stays until --undo, and is kept up to date.
+    [ ! -e "$DEV_LOG_RULES" ] || dev_log=yes
     install_files
     [ -n "$changed" ] || { log "all is installed already"; return; }
     check_rules
     restart_rsyslog
     log "containers that log to unixgram://$SOCKET get /var/log/CONTAINER/PROGRAM.log"
+    [ -z "$dev_log" ] || log "so do those that log to unixgram:///dev/log (and whoever else writes such lines to it)"
 }
 
 undo() {
+    dev_log=yes
     if has_systemd; then
         for unit in $OUR_UNITS; do
             [ ! -e "$UNITS/$unit" ] || systemctl disable -q --now "$unit"
@@ -112,9 +120,14 @@ LIST
 }
 
 main() {
-    case "$#${1:-}" in 0 | 1--undo) ;; *) die 64 "it takes no argument but --undo, not '$*'" ;; esac
+    case "$#${1:-}" in
+        0) ;;
+        1--dev-log) dev_log=yes ;;
+        1--undo) ;;
+        *) die 64 "it takes --dev-log, --undo or nothing, not '$*'" ;;
+    esac
     [ "$(id -u)" = 0 ] || die 77 "this needs root (remedy: sudo $0 $*)"
-    if [ $# = 0 ]; then install_all; else undo; fi
+    if [ "${1:-}" = --undo ]; then undo; else install_all; fi
 }
 
 main "$@"

@@ -25,6 +25,9 @@ Host = TypeVar("Host", bound="SyslogHost")
 class SyslogHost:
     """A container that plays the host, where install-syslog.sh has run; its sockets are in `folder`, a short path."""
 
+    # Of install-syslog.sh.
+    options: tuple[str, ...] = ()
+
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, unique("syslog")
         self.address = f"unixgram://{folder}/log"
@@ -38,7 +41,7 @@ class SyslogHost:
         words = ("run", "-d", "--init", "--name", self.name, "--label", LABEL, "--network", "none", *mounts)
         docker(*words, helper_image("rsyslog"), "sleep", "infinity")
         self.run("sed", "-i", setup, "/etc/rsyslog.conf")
-        self.run("/host/install-syslog.sh")
+        self.run("/host/install-syslog.sh", *self.options)
         self.start_daemon()
         return self
 
