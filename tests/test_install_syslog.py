@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.docker import LABEL, ROOT, docker, run, unique
 from tests.support.tree import base_image, helper_image
+from tests.support.wait import wait_until
 
 INSTALL = "/host/install-syslog.sh"
 DEV_LOG = "/etc/rsyslog.d/11-dockerable-dev-log.conf"
@@ -42,6 +43,25 @@ class Host:
         """Every file outside /proc that is not as the image has it, with its time."""
         return self.shell("find /etc /usr /var -xdev -type f -newer /proc/1/cmdline -printf '%p %T@ %m\\n' | sort")
 
+    def installed(self) -> list[str]:
+        """The same without what the daemon writes."""
+        return [line for line in self.state().splitlines() if not line.startswith("/var/log/")]
+
+    def start_daemon(self) -> None:
+        self.shell("rsyslogd 2>/dev/null")
+        wait_until(lambda: self.run("test", "-S", "/var/lib/dockerable/dev/log")[0] == 0)
+
+    def start_older(self) -> None:
+        """Install what is not of this version, and start it."""
+        self.run(INSTALL)
+        self.start_daemon()
+        self.shell("echo '# older' >>/etc/logrotate.d/dockerable")
+
+    def make_init(self, *lines: str) -> None:
+        """A script that starts rsyslog, which does these lines when it is called."""
+        self.shell(f"cat >{INIT} <<'END'\n" + "\n".join(("#!/bin/sh", 'echo "$1" >>/called', *lines)) + "\nEND")
+        self.shell(f"chmod +x {INIT}")
+
     def remove(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)
 
@@ -68,9 +88,22 @@ def test_one_command_installs_everything_and_a_second_changes_nothing(host: Host
         assert host.shell(f"cat {target}") == (ROOT / "dockerable/host" / source).read_text().strip()
     assert "restart rsyslogd now" in told
     assert "unixgram:///var/lib/dockerable/dev/log get /var/log/CONTAINER/PROGRAM.log" in told.splitlines()[-1]
-    before = host.state()
+    host.start_daemon()
+    before = host.installed()
     assert host.run(INSTALL) == (0, "install-syslog.sh: all is installed already\n")
-    assert host.state() == before
+    assert host.installed() == before
+
+
+def test_lines_from_dev_log_are_taken_only_where_they_are_asked_for(host: Host) -> None:
+    host.run(INSTALL)
+    assert host.run("test", "-e", DEV_LOG)[0] == 1
+    status, told = host.run(INSTALL, "--dev-log")
+    assert status == 0
+    assert f"install-syslog.sh: wrote {DEV_LOG}\n" in told
+    assert "so do those that log to unixgram:///dev/log" in told
+    host.shell(f"echo '# older' >{DEV_LOG}")
+    assert f"wrote {DEV_LOG}\n" in host.run(INSTALL)[1]
+    assert f"removed {DEV_LOG}\n" in host.run(INSTALL, "--undo")[1]
 
 
 def test_an_older_file_is_replaced(host: Host) -> None:
@@ -84,10 +117,31 @@ def test_an_older_file_is_replaced(host: Host) -> None:
 
 
 def test_rsyslog_is_restarted_by_its_own_script(host: Host) -> None:
-    host.shell("printf '#!/bin/sh\\necho \"$1\" >>/called\\n' >/etc/init.d/rsyslog; chmod +x /etc/init.d/rsyslog")
+    host.make_init("rsyslogd 2>/dev/null")
     assert host.run(INSTALL)[0] == 0
+    wait_until(lambda: host.run("test", "-S", "/var/lib/dockerable/dev/log")[0] == 0)
     assert host.run(INSTALL)[0] == 0
     assert host.shell("cat /called") == "restart"
+
+
+@pytest.mark.parametrize("end", ["exit 1", "kill -KILL $PPID"], ids=["rsyslog did not start", "it was interrupted"])
+def test_what_was_not_finished_is_finished_by_a_second_run(host: Host, end: str) -> None:
+    host.start_older()
+    host.make_init(end)
+    assert host.run(INSTALL)[0] != 0
+    host.make_init()
+    status, told = host.run(INSTALL)
+    assert status == 0, told
+    assert "all is installed already" not in told
+    assert host.shell("cat /called") == "restart\nrestart"
+    assert host.run(INSTALL) == (0, "install-syslog.sh: all is installed already\n")
+
+
+def test_a_second_run_restarts_rsyslog_where_its_socket_is_not_there(host: Host) -> None:
+    host.make_init()
+    host.run(INSTALL)
+    assert "all is installed already" not in host.run(INSTALL)[1]
+    assert host.shell("cat /called") == "restart\nrestart"
 
 
 def test_undo_takes_everything_away_but_the_logs(host: Host) -> None:
@@ -112,13 +166,26 @@ def test_the_cron_line_runs_what_is_installed(host: Host) -> None:
     assert host.shell("stat -c '%a %U' /etc/cron.d/dockerable") == "644 root"
 
 
-def test_a_configuration_that_rsyslog_refuses_is_taken_away_again(host: Host) -> None:
-    host.shell("sed -i /imuxsock/d /etc/rsyslog.conf")
+@pytest.mark.parametrize("system", ["/run", "/run/systemd/system"], ids=["without systemd", "with systemd"])
+def test_a_configuration_that_rsyslog_refuses_is_taken_away_again(host: Host, system: str) -> None:
+    host.shell(f"mkdir -p {system}; sed -i /imuxsock/d /etc/rsyslog.conf")
+    before = host.state()
     status, told = host.run(INSTALL)
     assert status == 70
     assert "rsyslogd -N1 refuses the configuration (above)" in told.splitlines()[-1]
     assert "imuxsock" in told
-    assert host.run("test", "-e", "/etc/rsyslog.d/10-dockerable.conf")[0] == 1
+    assert "taken away again" in told.splitlines()[-1]
+    assert host.state() == before
+    folders = ("/var/lib/dockerable", "/etc/systemd/system/rsyslog.service.d")
+    assert all(host.run("test", "-e", folder)[0] == 1 for folder in folders)
+
+
+def test_an_older_file_is_put_back_when_rsyslog_refuses_the_new_one(host: Host) -> None:
+    host.run(INSTALL)
+    host.shell("echo '# older' >/etc/rsyslog.d/10-dockerable.conf; echo 'nonsense(' >/etc/rsyslog.d/99-host.conf")
+    assert host.run(INSTALL)[0] == 70
+    assert host.shell("cat /etc/rsyslog.d/10-dockerable.conf") == "# older"
+    assert host.run("test", "-e", "/etc/logrotate.d/dockerable")[0] == 0
 
 
 def test_a_configuration_that_reads_no_folder_is_refused_with_the_line_to_add(host: Host) -> None:

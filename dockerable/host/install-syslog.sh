@@ -12,6 +12,8 @@ set -eu
 
 HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 SOCKET=/var/lib/dockerable/dev/log
+# The files written, until rsyslog has started with them.
+UNFINISHED=/var/lib/dockerable/unfinished
 RULES=/etc/rsyslog.d/10-dockerable.conf
 DEV_LOG_RULES=/etc/rsyslog.d/11-dockerable-dev-log.conf
 UNITS=/etc/systemd/system
@@ -19,7 +21,6 @@ OUR_UNITS='dockerable-log.socket dockerable-start-refused.timer'
 # su without a dash leaves sbin out
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 dev_log=''
-changed=''
 
 log() { echo "install-syslog.sh: $*" >&2; }
 die() { status=$1; shift; log "error: $*"; exit "$status"; }
@@ -55,8 +56,9 @@ install_files() {
     chmod 0700 "${SOCKET%/dev/*}"
     while read -r mode source target; do
         ! cmp -s "$HERE/$source" "$target" || continue
-        changed=yes
+        echo "$target" >>"$UNFINISHED"
         mkdir -p "${target%/*}"
+        [ ! -e "$target" ] || cp -p "$target" "$work/${target##*/}"
         install -m "$mode" "$HERE/$source" "$target"
         log "wrote $target"
     done <<LIST
@@ -67,9 +69,26 @@ LIST
 # A configuration that it does not take would end all logging of the host at its next start.
 check_rules() {
     said=$(rsyslogd -N1 2>&1) && return
-    rm -f "$RULES"
+    while read -r target; do
+        if [ -e "$work/${target##*/}" ]; then mv "$work/${target##*/}" "$target"; else rm -f "$target"; fi
+    done <"$UNFINISHED"
+    remove_folders
     echo "$said" >&2
-    die 70 "rsyslogd -N1 refuses the configuration (above), so $RULES is taken away again"
+    die 70 "rsyslogd -N1 refuses the configuration (above), so the files just written are taken away again"
+}
+
+remove_folders() {
+    rm -f "$UNFINISHED"
+    for folder in "${SOCKET%/*}" "${SOCKET%/dev/*}" "$UNITS/rsyslog.service.d"; do
+        rmdir "$folder" 2>/dev/null || :
+    done
+}
+
+# Whether rsyslog reads the socket, and under systemd all that install_all starts is there.
+is_up() {
+    [ -S "$SOCKET" ] || return
+    has_systemd || return 0
+    for unit in rsyslog.service $OUR_UNITS; do systemctl is-active -q "$unit" || return; done
 }
 
 restart_rsyslog() {
@@ -92,31 +111,33 @@ install_all() {
     require_rsyslog
     # What is there stays until --undo, and is kept up to date.
     [ ! -e "$DEV_LOG_RULES" ] || dev_log=yes
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
     install_files
-    [ -n "$changed" ] || { log "all is installed already"; return; }
-    check_rules
+    if [ ! -e "$UNFINISHED" ] && is_up; then log "all is installed already"; return; fi
+    [ ! -e "$UNFINISHED" ] || check_rules
     restart_rsyslog
+    rm -f "$UNFINISHED"
     log "containers that log to unixgram://$SOCKET get /var/log/CONTAINER/PROGRAM.log"
     [ -z "$dev_log" ] || log "so do those that log to unixgram:///dev/log (and whoever else writes such lines to it)"
 }
 
 undo() {
     dev_log=yes
+    removed=''
     if has_systemd; then
         for unit in $OUR_UNITS; do
             [ ! -e "$UNITS/$unit" ] || systemctl disable -q --now "$unit"
         done
     fi
     while read -r _ _ target; do
-        [ ! -e "$target" ] || { rm "$target"; changed=yes; log "removed $target"; }
+        [ ! -e "$target" ] || { rm "$target"; removed=yes; log "removed $target"; }
     done <<LIST
 $(list_files)
 LIST
-    [ -z "$changed" ] || restart_rsyslog
+    [ -z "$removed" ] || restart_rsyslog
     rm -f "$SOCKET"
-    for folder in "${SOCKET%/*}" "${SOCKET%/dev/*}" "$UNITS/rsyslog.service.d"; do
-        rmdir "$folder" 2>/dev/null || :
-    done
+    remove_folders
 }
 
 main() {
