@@ -106,6 +106,7 @@ def test_files_of_the_same_names_that_are_other_programs_are_left_to_them(host: 
     host.shell("rm -r /var/log/aaa /var/log/bbb /etc/logrotate.d/aaa")
 
 
+@pytest.mark.slow
 def test_a_quiet_log_is_gone_after_two_weeks_and_written_on(host: SyslogHost, source: Source) -> None:
     source.start()
     wait_until(lambda: "cmd.log" in host.files(source.name))
