@@ -34,7 +34,8 @@ SIGNAL = 40
 # A worker's file: its pid and the kernel's OOM kills until its start, then for each thread
 # begin and end (monotonic seconds; the end is 0 while it runs), thread id, request id, "METHOD URL".
 HEAD = struct.Struct("<qq")
-SLOT = struct.Struct("<ddQ64s928s")
+# An id as long as nginx/request-id.conf lets it be.
+SLOT = struct.Struct("<ddQ128s928s")
 END = struct.Struct("<d")
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 # Frames of a thread that does nothing: this module's own, and uWSGI's first while it waits.

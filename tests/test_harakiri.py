@@ -34,7 +34,10 @@ KILLED = r"worker \d+ \(pid \d+\) (was|crashed)|upstream prematurely closed|kill
 
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
-    stack = Stack.trial({"UWSGI_HARAKIRI": str(HARAKIRI), "UWSGI_PROCESSES": "5"})
+    # The engine's own address is a proxy, whose ids are kept.
+    proxies = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+    variables = {"UWSGI_HARAKIRI": str(HARAKIRI), "UWSGI_PROCESSES": "5", "TRUSTED_PROXIES": proxies}
+    stack = Stack.trial(variables)
     stack.allowed = [WORKERS_DIE, KILLED, "forged"]
     return stack
 
@@ -90,10 +93,13 @@ def test_no_line_of_the_log_begins_as_the_url_said(
 
 def test_a_worker_that_dies_or_crashes_says_which_request_it_was(site: Stack) -> None:
     site.allowed += [r"^(/|!!!|\*\*\*).*"]  # uWSGI's own backtrace
-    assert site.get("/die").status_code == 502
+    # As long as nginx lets an id be.
+    identity = "proxy-" + "0123456789" * 12 + ".z"
+    assert len(identity) == 128
+    assert site.get("/die", X_Request_ID=identity).status_code == 502
     assert site.get("/segfault").status_code == 502
     (died,) = wait_until(lambda: reports(site, "/die"))
-    assert " was killed during GET /die (request id " in died
+    assert f" was killed during GET /die (request id {identity}, " in died
     (crashed,) = wait_until(lambda: reports(site, "/segfault"))
     assert " crashed (Fatal Python error: Segmentation fault) during GET /segfault " in crashed
     assert '/settings/trial/urls.py", line' in crashed
