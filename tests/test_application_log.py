@@ -4,12 +4,15 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.docker import run
+from tests.support.environments import LOCAL, MODULE, settings_folder
+from tests.support.http import ask
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -77,14 +80,63 @@ def test_what_leaves_the_application_is_a_500_and_one_record(site: Stack, path: 
     assert site.get("/show").status_code == 200
 
 
-def test_what_a_client_asked_for_does_not_end_the_line_of_a_failure(tmp_path: Path) -> None:
-    """A project's own logging need not escape anything."""
-    settings = {"DJANGO_SETTINGS_MODULE": "project.settings.local.settings", "DATA_DIR": str(tmp_path)}
+FAILS = """
+from django.http import StreamingHttpResponse
+from django.urls import path
+
+def pieces():
+    yield b"x"
+    raise RuntimeError("in the middle")
+
+def leave(request):
+    raise SystemExit(3)
+
+urlpatterns = [path("streaming", lambda request: StreamingHttpResponse(pieces())), path("leave", leave)]
+"""
+# Neither says the request's id. The first is as most projects write it; Python then silences what was there before.
+PLAIN = {
+    "version": 1,
+    "formatters": {"plain": {"format": "plain %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+SILENT = {"version": 1, "handlers": {"no": {"class": "logging.NullHandler"}}, "root": {"handlers": ["no"]}}
+
+
+@pytest.mark.parametrize(("logging", "log_format"), [(PLAIN, "text"), (SILENT, "json")], ids=["plain", "silent"])
+def test_whatever_the_projects_logging_is_what_leaves_the_application_is_logged_with_the_requests_id(
+    logging: dict[str, object], log_format: str, new_stack: Callable[[Stack], Stack], tmp_path: Path
+) -> None:
+    settings = f"{LOCAL}ROOT_URLCONF = 'project.settings.prod.urls'\nLOGGING = {logging!r}\n"
+    mounts = settings_folder(tmp_path / "prod", {"settings.py": settings, "urls.py": FAILS})
+    variables = {"DJANGO_SETTINGS_MODULE": MODULE, "LOG_FORMAT": log_format, "UWSGI_HARAKIRI": HARAKIRI}
+    stack = new_stack(Stack(variables, mounts=mounts))
+    stack.allowed = [
+        "dockerable.*(RuntimeError|SystemExit)",
+        "upstream timed out",
+        '"log.level":"error"',
+        "GET /streaming HTTP",
+    ]
+    stack.up()
+    answers = {"leave": (ask(stack, "/leave"), "SystemExit: 3", "The application failed: GET /leave")}
+    answers["streaming"] = ask(stack, "/streaming"), "RuntimeError: in the middle", "was sent: GET /streaming"
+    for answer, reason, message in answers.values():
+        assert answer
+        (line,) = wait_until(lambda: [one for one in stack.logs().splitlines() if reason in one])  # noqa: B023
+        assert message in line
+        if log_format == "json":
+            assert json.loads(line)["http.request.id"] == answer["x-request-id"]
+        else:
+            assert line.startswith("django: error: dockerable.")
+            assert f" [{answer['x-request-id']}]: " in line
+
+
+def test_what_a_client_asked_for_does_not_end_the_line_of_a_failure() -> None:
     environ = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/a%0Aerror:%20b?c", "PATH_INFO": "/a\nerror: b"}
-    fail = "import django; django.setup(); from dockerable import wsgi; wsgi.logger.propagate = False\n"
-    fail += f"try: raise RuntimeError\nexcept RuntimeError: wsgi.failed({environ!r}, lambda *_: None)"
-    done = run(sys.executable, "-c", fail, env=settings)
-    assert done.stderr.splitlines()[0] == "The application failed: GET /a%0Aerror:%20b"
+    fail = "from dockerable.failures import failed\n"
+    fail += f"try: raise RuntimeError\nexcept RuntimeError: failed({environ!r}, lambda *_: None)"
+    (line,) = run(sys.executable, "-c", fail).stderr.splitlines()
+    assert line.startswith(r"error: dockerable.wsgi: The application failed: GET /a%0Aerror:%20b\nTraceback ")
 
 
 def test_an_answer_that_fails_half_way_is_cut_and_one_record(site: Stack) -> None:
