@@ -20,15 +20,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dockerable import limits
+from dockerable import limits, watchdog
 
 APP = Path("/app")
 USAGE, NO_INPUT, BAD_DATA, CONFIG, CANNOT_CREATE = 64, 66, 65, 78, 73
 SEVERITY = (USAGE, NO_INPUT, BAD_DATA, CONFIG, CANNOT_CREATE)
 
 SETTINGS_PATIENCE = 10.0  # seconds for a project's settings to be imported beside other errors
-# seconds: until uWSGI has replaced a worker that harakiri ended
-WATCHDOG_BEYOND_HARAKIRI = 10
 SHOWN = 80  # characters of a wrong value in a message
 # Characters of a variable: with what is derived from it, far below what the kernel lets a program be started with.
 LONGEST = 16384
@@ -274,10 +272,10 @@ VARIABLES = (
     Variable("UWSGI_PROCESSES", integer(1, 512), lambda: str(limits.default_processes())),
     # One: pages that compute share a worker's interpreter, and a killed worker takes what its threads do with it.
     Variable("UWSGI_THREADS", integer(1, 128), "1"),
-    Variable("UWSGI_HARAKIRI", integer(1, 3600, "seconds"), "60"),
+    Variable("UWSGI_HARAKIRI", integer(1, 3600, "seconds"), str(limits.HARAKIRI)),
     # Depends on another variable: bound_memory() fills it in.
     Variable("UWSGI_RELOAD_ON_RSS", or_nothing(integer(0, 1048576, "megabytes (0: no bound)")), lambda: ""),
-    # Empty: half a minute more than UWSGI_HARAKIRI (watchdog.py).
+    # Depends on another variable: watchdog.timeout().
     Variable("WATCHDOG_TIMEOUT", or_nothing(integer(0, 86400, "seconds (0: off)")), lambda: ""),
     Variable("UWSGI_LISTEN", integer(1, 65535), "1024"),
     Variable("NGINX_WORKER_PROCESSES", integer(1, 64), lambda: str(min(limits.cpus(), 64))),
@@ -316,10 +314,10 @@ def check_variables(environ: Mapping[str, str], report: Report) -> None:
 def check_watchdog(report: Report) -> None:
     """WATCHDOG_TIMEOUT must leave harakiri the time to mend what it can."""
     harakiri, given = report.values.get("UWSGI_HARAKIRI", ""), report.values.get("WATCHDOG_TIMEOUT", "")
-    if harakiri and 0 < int(given or 0) < int(harakiri) + WATCHDOG_BEYOND_HARAKIRI:
+    if harakiri and 0 < int(given or 0) < int(harakiri) + watchdog.LEAST_MARGIN:
         report.error(
             USAGE,
-            f"WATCHDOG_TIMEOUT={given} must exceed UWSGI_HARAKIRI={harakiri} by {WATCHDOG_BEYOND_HARAKIRI} seconds "
+            f"WATCHDOG_TIMEOUT={given} must exceed UWSGI_HARAKIRI={harakiri} by {watchdog.LEAST_MARGIN} seconds "
             "at least (0: off), or it would end the container for requests that are merely slow",
         )
 

@@ -20,14 +20,14 @@ READY = Path("/run/ready")
 EVERY = 5.0  # seconds between two questions
 # The longest that two questions take. A turn that takes longer tells of the machine, or of a pause, not of the site.
 TURN = EVERY + 2 * PATIENCE + 1
-# Beside harakiri: a worker that it kills may need ten seconds to be back.
-BEYOND_HARAKIRI = 30
+# Seconds beyond harakiri. A worker that it kills may need the least to be back.
+LEAST_MARGIN, DEFAULT_MARGIN = 10, 30
 
 
 def timeout() -> float:
     """Seconds without a sign of life after which the site is broken; 0: never. cmd.sh has checked the variables."""
     given = os.environ.get("WATCHDOG_TIMEOUT", "")
-    return float(given or int(os.environ.get("UWSGI_HARAKIRI") or 60) + BEYOND_HARAKIRI)
+    return float(given or limits.harakiri() + DEFAULT_MARGIN)
 
 
 def alive() -> bool:

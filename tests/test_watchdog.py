@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dockerable import watchdog
+from dockerable import environment, limits, watchdog
 from tests.support.docker import LABEL, docker, run, unique
 from tests.support.environments import LOCAL, MODULE, postgres_image, settings_folder
 from tests.support.load import load
@@ -227,6 +227,19 @@ def test_a_program_that_is_killed_ten_times_in_two_minutes_is_given_up(new_stack
         site.exec("sh", "-c", KILL_NGINX)
     assert site.wait_end() == 70
     assert site.last_line() == "cmd: error: nginx ended 10 times within 120 s, the last time it was killed by signal 9"
+
+
+@pytest.mark.parametrize("harakiri", ["", "1", "3600"])
+def test_unset_it_waits_longer_than_harakiri_by_more_than_the_least_that_is_accepted(
+    harakiri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_TIMEOUT", "")
+    monkeypatch.setenv("UWSGI_HARAKIRI", harakiri)
+    report = environment.Report()
+    environment.check_variables({"UWSGI_HARAKIRI": harakiri}, report)
+    checked = int(report.values["UWSGI_HARAKIRI"])
+    assert limits.harakiri() == checked
+    assert watchdog.timeout() == checked + 30 > checked + watchdog.LEAST_MARGIN
 
 
 class Ended(Exception):
