@@ -51,27 +51,29 @@ class Watchdog(threading.Thread):
     def __init__(self, broken: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
         self.broken = broken
+        self.kills_before = limits.oom_kills() or 0
+
+    def oom_kills(self) -> int:
+        """How many processes were killed for want of memory since the site last answered."""
+        return (limits.oom_kills() or 0) - self.kills_before
 
     def run(self) -> None:
         """Ask every few seconds until the site is broken."""
         silent: float | None = None
         seen: tuple[int, int] | None = None
-        kills = 0
         while True:
             began = time.monotonic()
             time.sleep(EVERY)
             if not READY.exists() or timeout() == 0 or alive():
-                silent = None
+                silent, self.kills_before = None, limits.oom_kills() or 0
                 continue
             now = progress()
-            if silent is None:
-                kills = limits.oom_kills() or 0
             if silent is None or (now and now != seen):
                 silent, seen = 0.0, now
                 continue
             silent += min(time.monotonic() - began, TURN)
             if 0 < timeout() <= silent:
-                self.broken(reason(silent, now, (limits.oom_kills() or 0) - kills))
+                self.broken(reason(silent, now, self.oom_kills()))
                 return
 
 

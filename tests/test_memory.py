@@ -1,15 +1,18 @@
 """Memory: workers are replaced before it runs out, and nobody notices; what the kernel kills is said."""
 
+import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
-from dockerable import environment, limits
+from dockerable import environment, limits, watchdog
 from tests.support.http import parse, read_all
 from tests.support.load import load
 from tests.support.stack import WORKERS_DIE, Stack
@@ -115,6 +118,43 @@ def test_a_process_that_the_kernel_kills_is_said_once_with_its_request(site: Sta
     (line,) = wait_until(lambda: told("most likely for want of memory")[kills:])
     assert re.search(r"error: worker \d \(pid \d+\) was killed, most likely .* during GET /leak/400000 ", line)
     assert (site.state()["Status"], site.state()["StartedAt"]) == ("running", began)
+
+
+def kill_supervisord(stack: Stack) -> None:
+    with contextlib.suppress(AssertionError):  # the container may end before the command does
+        stack.exec("sh", "-c", "kill -9 $(cat /run/supervisord.pid)")
+
+
+def exhaust_memory(stack: Stack) -> None:
+    """Leak in the workers, where supervisord is what the kernel takes first."""
+    stack.exec("sh", "-c", "echo 1000 >/proc/$(cat /run/supervisord.pid)/oom_score_adj")
+    with contextlib.suppress(httpx.TransportError):
+        stack.get("/leak/400000")
+
+
+@pytest.mark.parametrize(
+    ("end", "last_line"),
+    [
+        (kill_supervisord, "was killed by signal 9"),
+        (exhaust_memory, "was killed for want of memory (limit 256 MB)"),
+    ],
+)
+def test_only_memory_that_ran_out_now_counts_as_the_cause_of_the_end(
+    end: Callable[[Stack], None], last_line: str, new_stack: Callable[[Stack], Stack]
+) -> None:
+    stack = new_stack(Stack.trial(options=LITTLE))
+    stack.allowed = ["killed for want of memory|killed by signal 9|was killed|prematurely closed", WORKERS_DIE]
+    stack.allowed += ["^cmd: error: ", "recv.. failed|connect.. to unix"]
+    stack.up()
+    # A process was killed so, and the watchdog has seen the site answer since then.
+    assert stack.get("/leak/400000").status_code == 502
+    wait_until(lambda: oom_kills(stack) == 1)
+    wait_until(lambda: stack.get("/show").status_code == 200)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > watchdog.TURN, every=0.5)
+    end(stack)
+    assert stack.wait_end() == 70
+    assert stack.last_line() == f"cmd: error: supervisord {last_line}"
 
 
 @pytest.mark.parametrize("threads", ["1", pytest.param("4", marks=pytest.mark.slow)])
