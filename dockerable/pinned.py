@@ -10,7 +10,8 @@ variables named *_FILE name, are copied too, for dockerable/settings.py, which a
 to the original, so paths that settings derive from __file__ lead where they would have led. Code keeps the
 original path: a traceback names the file that the user has.
 
-/run/pinned/new is the copy being checked, /run/pinned/current the one in service.
+/run/pinned/current leads to the copy in service. Where one is that is still to be checked only its maker knows, so
+it enters service by its maker's `commit` alone, and one whose maker was killed not at all.
 """
 
 import contextlib
@@ -19,14 +20,15 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 APP = Path("/app")
 SECRETS, PINNED = Path("/run/secrets"), Path("/run/pinned")
-NEW, CURRENT = PINNED / "new", PINNED / "current"
+CURRENT = PINNED / "current"
 # In a copy: the folders that it holds, one a line; the files of other places, under their whole paths.
 LIST, FILES = ".pinned", ".files"
 # /run is memory, and for a moment two copies are in it. Bytes of one; files and folders; bytes of a file without code.
@@ -196,11 +198,14 @@ def mounts(table: str) -> list[Path]:
     return sorted(Path(place) for place in places if f"{place}/".startswith(f"{APP}/") and Path(place).is_dir())
 
 
-def make() -> dict[Path, str]:
-    """Make the copy that `new` leads to. Returns what is used in its place, without one: folder to reason."""
+def place() -> Path:
+    """Where the next copy goes; no other has ever been there, also none that is being made or loaded still."""
+    return PINNED / str(time.monotonic_ns())
+
+
+def make(root: Path) -> dict[Path, str]:
+    """Make the copy `root`. Returns what is used in its place, without one: folder to reason. Raises OSError."""
     PINNED.mkdir(0o770, exist_ok=True)
-    discard()
-    root = PINNED / str(max(map(int, copies()), default=0) + 1)
     root.mkdir(0o770)
     folders: list[Path] = []
     left: dict[Path, str] = {}
@@ -220,7 +225,6 @@ def make() -> dict[Path, str]:
         target.mkdir() if target == root else target.symlink_to(folder)
     copy_files(root / FILES)
     (root / LIST).write_text("".join(f"{folder}\n" for folder in folders))
-    NEW.symlink_to(root.name)
     return left
 
 
@@ -252,21 +256,17 @@ def lead_to(folder: Path, root: Path) -> None:
                 (place / entry.name).symlink_to(entry)
 
 
-def copies() -> Iterator[str]:
-    """The names of all copies."""
-    return (place.name for place in PINNED.iterdir() if place.name.isdigit())
-
-
-def commit() -> None:
-    """Put the copy that has been checked into service, for the processes that begin from now on."""
-    with contextlib.suppress(FileNotFoundError):
-        NEW.rename(CURRENT)
+def commit(root: Path) -> None:
+    """Put a copy that has been checked into service, for the processes that begin from now on. Raises OSError."""
+    link = PINNED / "next"
+    link.unlink(missing_ok=True)
+    link.symlink_to(root.name)
+    link.rename(CURRENT)
 
 
 def discard() -> None:
-    """Remove the copy that was to be checked, and those that no process uses any more."""
-    NEW.unlink(missing_ok=True)
+    """Remove all copies but the one in service: only for who knows that nobody else makes one or uses an older one."""
     in_use = CURRENT.resolve().name
-    for name in list(copies()):
-        if name != in_use:
-            shutil.rmtree(PINNED / name, ignore_errors=True)
+    for copy in PINNED.glob("[0-9]*"):
+        if copy.name != in_use:
+            shutil.rmtree(copy, ignore_errors=True)

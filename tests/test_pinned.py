@@ -1,6 +1,8 @@
 """What is mounted and broken reaches no worker that is merely replaced, and no master that merely crashed."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ from tests.support.docker import docker
 from tests.support.mounted import SETTINGS, URLS, Mounted
 from tests.support.stack import WORKERS_DIE, Stack
 from tests.support.wait import wait_until
+
+# Settings that a check loads until the test makes a file, and that a worker loads at once.
+HELD = f"""
+import sys, time
+from pathlib import Path
+Path("/data/held").touch()
+while "uwsgi" not in sys.modules and not Path("/data/go").exists():
+    time.sleep(0.05)
+{SETTINGS}"""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +82,83 @@ def test_a_master_that_crashed_starts_with_what_was_checked_last(broken: Mounted
     assert broken.says("starting again with what was loaded last; what was mounted since then waits for a reload")
     # A reload still sees what is mounted.
     assert broken.reload()[0] == 78
+
+
+@contextmanager
+def held_up(site: Mounted) -> Iterator[Future[tuple[int, str]]]:
+    """A reload to version 2 in the middle of its check; it goes on at the end of the block."""
+    site.exec("rm", "-f", "/data/held", "/data/go")
+    site.set_version(2)
+    site.write("settings.py", HELD.replace("VERSION = 1", "VERSION = 2"))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            reload = pool.submit(site.reload)
+            wait_until(lambda: "held" in site.exec("ls", "/data"))
+            yield reload
+        finally:
+            site.exec("touch", "/data/go")
+
+
+def running(site: Mounted, program: str) -> list[str]:
+    """Process ids of what has these words in its command line."""
+    find = "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline | grep -q \"$1\" && echo ${one#/proc/}; done; true"
+    # The shell has them too.
+    return site.exec("sh", "-c", f"{{ {find}; }} 2>/dev/null", "-", f"{program[:-1]}[{program[-1]}]").split()
+
+
+def crash_master(site: Mounted) -> None:
+    """kill -9 of uWSGI's master, until the next one serves."""
+    master = site.master()
+    kill(site, {master})
+    wait_until(lambda: site.master() not in (0, master))
+    site.wait_healthy()
+
+
+@pytest.mark.parametrize("end", ["INT", "TERM", "KILL"])
+def test_a_reload_that_is_ended_in_its_check_leaves_nothing_that_enters_service_or_is_in_the_way(
+    end: str, site: Mounted
+) -> None:
+    assert site.served() == {(1, 1, "1")}
+    with held_up(site) as reload:
+        site.exec("sh", "-c", f"kill -{end} {' '.join(running(site, 'bin/reload'))}")
+        status, told = reload.result()
+        assert status == (137 if end == "KILL" else 130), told
+        assert "Traceback" not in told
+        # What it began ends with it.
+        wait_until(lambda: not running(site, "application --check"))
+        crash_master(site)
+        assert site.served() == {(1, 1, "1")}
+        # The next one has not to wait for it.
+        site.set_version(3)
+        assert site.reload()[0] == 0
+        assert site.served() == {(3, 3, "3")}
+    site.set_version(1)
+    assert site.reload()[0] == 0
+
+
+def test_a_master_that_crashes_during_a_check_starts_with_what_was_checked_last(site: Mounted) -> None:
+    with held_up(site) as reload:
+        crash_master(site)
+        assert site.served() == {(1, 1, "1")}
+    assert reload.result()[0] == 0
+    assert site.served() == {(2, 2, "2")}
+    site.set_version(1)
+    assert site.reload()[0] == 0
+
+
+def test_what_was_checked_does_not_enter_service_where_nginx_ends_the_reload(site: Mounted) -> None:
+    site.set_version(2)
+    nginx = "$(cat /run/nginx.pid)"
+    site.exec("sh", "-c", f"kill -STOP {nginx}")
+    try:
+        status, told = site.reload()
+    finally:
+        site.exec("sh", "-c", f"kill -CONT {nginx}")
+    assert (status, "nginx serves on with its old configuration" in told) == (78, True), told
+    crash_master(site)
+    assert site.served() == {(1, 1, "1")}
+    assert len([name for name in site.exec("ls", "/run/pinned").split() if name.isdigit()]) == 1
+    site.set_version(1)
 
 
 def test_after_a_reload_it_is_the_new_that_is_kept(site: Mounted) -> None:
