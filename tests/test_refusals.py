@@ -20,6 +20,13 @@ SECRET = "val-5c1e7f"
 NO_UWSGI = "[uwsgi]\nstrict = true\nnonsense = true\n"
 SUPERVISOR = (ROOT / "dockerable/supervisor-app.conf").read_text()
 PROD = {"DJANGO_SETTINGS_MODULE": MODULE}
+FILL_RUN = """with open("/run/full", "wb", 0) as full:
+    try:
+        while True:
+            full.write(bytes(65536))
+    except OSError:
+        pass
+"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,19 @@ REFUSALS = {
         ("SystemExit: 3 (/app/project/settings/prod/settings.py, line 2)",),
         {"settings.py": "import sys\nsys.exit(3)\n"},
         PROD,
+    ),
+    "settings that raise what is no Exception": Refusal(
+        70,
+        ("Odd: as the test asked (/app/project/settings/prod/settings.py, line 2)",),
+        {"settings.py": "class Odd(BaseException): ...\nraise Odd('as the test asked')\n"},
+        PROD,
+    ),
+    "a failure for which /run has no room": Refusal(
+        70,
+        ("what ended it cannot be read in /run/failure; the lines above tell (remedy: room in /run",),
+        {"settings.py": FILL_RUN + "raise RuntimeError('as the test asked')\n"},
+        PROD,
+        also=("RuntimeError: as the test asked (/app/project/settings/prod/settings.py, line 7)",),
     ),
     "no secrets.json": Refusal(66, ("prod/secrets.json is missing", "SECRET_KEY"), {}, PROD),
     "secrets that are not JSON": secrets(65, "not JSON at line 2, column 26", content=f'{{\n"SECRET_KEY": "{SECRET}\n'),

@@ -1,5 +1,6 @@
 """`reload` in the container and `ctl reload`: what is mounted now is served, or refused while the old serves on."""
 
+import re
 import shutil
 import threading
 from collections import Counter
@@ -153,6 +154,32 @@ def test_a_reload_does_not_wait_for_a_uwsgi_that_was_killed(site: Mounted) -> No
     assert (status, "uWSGI has ended and is being started again" in said) == (75, True)
     site.wait_healthy(60)
     assert site.reload()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "mend", "cause"),
+    [
+        ("cat /dev/zero >/run/full", "rm /run/full", "No space left on device"),
+        ("chmod 500 /run/pinned", "chmod 770 /run/pinned", "Permission denied"),
+    ],
+    ids=["full", "closed"],
+)
+def test_where_run_cannot_be_written_a_reload_says_so_and_works_later(
+    fault: str, mend: str, cause: str, site: Mounted
+) -> None:
+    before = site.workers()
+    site.set_version(2)
+    site.exec("sh", "-c", fault, check=False)
+    try:
+        status, told = site.reload()
+    finally:
+        site.exec("sh", "-c", mend)
+    assert status == 78
+    assert re.search(rf"^(error|warning): .*cannot be copied.*{cause}.*\(remedy: ", told, re.M), told
+    assert "Traceback" not in told
+    assert site.workers() == before
+    assert site.reload()[0] == 0
+    assert site.served() == {(2, 2, "2")}
 
 
 def test_another_uid_is_refused(site: Mounted) -> None:
