@@ -31,7 +31,8 @@ def site_stack(tmp_path_factory: pytest.TempPathFactory) -> Mounted:
     variables = {"UWSGI_HARAKIRI": "2", "EMAIL_HOST_FILE": "/files/host"}
     stack = Mounted(folder / "prod", variables, mounts=[f"{folder / 'files'}:/files:ro"])
     stack.allowed = ["Internal Server Error: /crash", "Traceback", "handlers/exception.py"]
-    stack.allowed += [WORKERS_DIE, "upstream (prematurely closed|timed out)", "recv.. failed", "connect.. to unix"]
+    stack.allowed += [WORKERS_DIE, "killed by signal 9", "upstream (prematurely closed|timed out)"]
+    stack.allowed += ["recv.. failed", "connect.. to unix"]
     return stack
 
 
