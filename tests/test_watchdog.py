@@ -236,7 +236,7 @@ def test_unset_it_waits_longer_than_harakiri_by_more_than_the_least_that_is_acce
     monkeypatch.setenv("WATCHDOG_TIMEOUT", "")
     monkeypatch.setenv("UWSGI_HARAKIRI", harakiri)
     report = environment.Report()
-    environment.check_variables({"UWSGI_HARAKIRI": harakiri}, report)
+    environment.check_variables({"UWSGI_HARAKIRI": harakiri, "DJANGO_SETTINGS_MODULE": MODULE}, report)
     checked = int(report.values["UWSGI_HARAKIRI"])
     assert limits.harakiri() == checked
     assert watchdog.timeout() == checked + 30 > checked + watchdog.LEAST_MARGIN
