@@ -122,7 +122,13 @@ def test_a_migration_that_the_database_refuses_ends_the_container_and_leaves_the
     assert f"'{USER}'" in before
     mounts = settings_folder(tmp_path / "prod", app_with_migration(REFUSED_MIGRATION))
     stack = new_stack(Stack({"DJANGO_SETTINGS_MODULE": MODULE}, mounts=mounts, volume=data))
-    stack.allowed = ["IntegrityError", "^Traceback", "exception was the direct cause", "exc_value"]
+    stack.allowed = [
+        "application ended with status 70",
+        "IntegrityError",
+        "^Traceback",
+        "exception was the direct cause",
+        "exc_value",
+    ]
     assert stack.start().wait_end() == 70
     assert "IntegrityError: NOT NULL constraint failed: accounts_user.username" in stack.last_line()
     assert stack.logs().count("supervisor: starting application") == 1

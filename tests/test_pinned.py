@@ -109,6 +109,8 @@ def running(site: Mounted, program: str) -> list[str]:
 
 def crash_master(site: Mounted) -> None:
     """kill -9 of uWSGI's master, until the next one serves."""
+    # Three that end within startsecs are given up.
+    wait_until(lambda: "RUNNING" in site.exec("supervisorctl", "status", "application", check=False))
     master = site.master()
     kill(site, {master})
     wait_until(lambda: site.master() not in (0, master))
