@@ -12,8 +12,9 @@ set -eu
 
 HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 SOCKET=/var/lib/dockerable/dev/log
-# The files written, until rsyslog has started with them.
+# The files written or removed, until rsyslog has started with what is there then; what was in their places.
 UNFINISHED=/var/lib/dockerable/unfinished
+BEFORE=/var/lib/dockerable/before
 RULES=/etc/rsyslog.d/10-dockerable.conf
 DEV_LOG_RULES=/etc/rsyslog.d/11-dockerable-dev-log.conf
 UNITS=/etc/systemd/system
@@ -56,9 +57,12 @@ install_files() {
     chmod 0700 "${SOCKET%/dev/*}"
     while read -r mode source target; do
         ! cmp -s "$HERE/$source" "$target" || continue
-        echo "$target" >>"$UNFINISHED"
-        mkdir -p "${target%/*}"
-        [ ! -e "$target" ] || cp -p "$target" "$work/${target##*/}"
+        mkdir -p "${target%/*}" "$BEFORE"
+        # Once: a second run after an interruption finds what the first one wrote.
+        if ! grep -qsxF "$target" "$UNFINISHED"; then
+            [ ! -e "$target" ] || cp -p "$target" "$BEFORE/${target##*/}"
+            echo "$target" >>"$UNFINISHED"
+        fi
         install -m "$mode" "$HERE/$source" "$target"
         log "wrote $target"
     done <<LIST
@@ -70,7 +74,7 @@ LIST
 check_rules() {
     said=$(rsyslogd -N1 2>&1) && return
     while read -r target; do
-        if [ -e "$work/${target##*/}" ]; then mv "$work/${target##*/}" "$target"; else rm -f "$target"; fi
+        if [ -e "$BEFORE/${target##*/}" ]; then mv "$BEFORE/${target##*/}" "$target"; else rm -f "$target"; fi
     done <"$UNFINISHED"
     remove_folders
     echo "$said" >&2
@@ -78,7 +82,7 @@ check_rules() {
 }
 
 remove_folders() {
-    rm -f "$UNFINISHED"
+    rm -rf "$UNFINISHED" "$BEFORE"
     for folder in "${SOCKET%/*}" "${SOCKET%/dev/*}" "$UNITS/rsyslog.service.d"; do
         rmdir "$folder" 2>/dev/null || :
     done
@@ -111,31 +115,32 @@ install_all() {
     require_rsyslog
     # What is there stays until --undo, and is kept up to date.
     [ ! -e "$DEV_LOG_RULES" ] || dev_log=yes
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
     install_files
     if [ ! -e "$UNFINISHED" ] && is_up; then log "all is installed already"; return; fi
     [ ! -e "$UNFINISHED" ] || check_rules
     restart_rsyslog
-    rm -f "$UNFINISHED"
+    rm -rf "$UNFINISHED" "$BEFORE"
     log "containers that log to unixgram://$SOCKET get /var/log/CONTAINER/PROGRAM.log"
     [ -z "$dev_log" ] || log "so do those that log to unixgram:///dev/log (and whoever else writes such lines to it)"
 }
 
 undo() {
     dev_log=yes
-    removed=''
     if has_systemd; then
         for unit in $OUR_UNITS; do
             [ ! -e "$UNITS/$unit" ] || systemctl disable -q --now "$unit"
         done
     fi
     while read -r _ _ target; do
-        [ ! -e "$target" ] || { rm "$target"; removed=yes; log "removed $target"; }
+        [ -e "$target" ] || continue
+        mkdir -p "${UNFINISHED%/*}"
+        echo "$target" >>"$UNFINISHED"
+        rm "$target"
+        log "removed $target"
     done <<LIST
 $(list_files)
 LIST
-    [ -z "$removed" ] || restart_rsyslog
+    [ ! -e "$UNFINISHED" ] || restart_rsyslog
     rm -f "$SOCKET"
     remove_folders
 }
