@@ -15,6 +15,7 @@ it enters service by its maker's `commit` alone, and one whose maker was killed 
 """
 
 import contextlib
+import errno
 import importlib.machinery
 import os
 import re
@@ -229,17 +230,21 @@ def make(root: Path) -> dict[Path, str]:
 
 
 def copy_files(target: Path) -> None:
-    """Copy the small files that settings may be read from and that lie elsewhere than the code."""
+    """Copy the small files that settings may be read from and that lie elsewhere. Raises OSError without room."""
     named = [Path(value) for name, value in os.environ.items() if name.endswith("_FILE") and value.startswith("/")]
     with contextlib.suppress(OSError):
         named += SECRETS.iterdir()
     for file in named:
-        with contextlib.suppress(OSError):
-            if not file.is_file() or file.stat().st_size > MOST_DATA:
-                continue
-            copy = target / file.relative_to("/")
-            copy.parent.mkdir(0o770, parents=True, exist_ok=True)
-            copy_file(file, copy)
+        copy = target / file.relative_to("/")
+        try:
+            if file.is_file() and file.stat().st_size <= MOST_DATA:
+                copy.parent.mkdir(0o770, parents=True, exist_ok=True)
+                copy_file(file, copy)
+        except OSError as reason:
+            # Half a file would be taken for the whole; one that cannot be read is for who needs it to say.
+            if reason.errno == errno.ENOSPC:
+                raise
+            copy.unlink(missing_ok=True)
 
 
 def lead_to(folder: Path, root: Path) -> None:
@@ -264,9 +269,14 @@ def commit(root: Path) -> None:
     link.rename(CURRENT)
 
 
-def discard() -> None:
-    """Remove all copies but the one in service: only for who knows that nobody else makes one or uses an older one."""
-    in_use = CURRENT.resolve().name
+def discard(*, older: bool = False) -> None:
+    """Remove the copies that never entered service: only for who knows that nobody else makes one.
+
+    With `older` also those that were in service before: only where no process uses them any more.
+    """
+    name = CURRENT.resolve().name
+    in_service = int(name) if name.isdigit() else 0
     for copy in PINNED.glob("[0-9]*"):
-        if copy.name != in_use:
+        number = int(copy.name)
+        if number > in_service or (older and number < in_service):
             shutil.rmtree(copy, ignore_errors=True)

@@ -100,13 +100,6 @@ def held_up(site: Mounted) -> Iterator[Future[tuple[int, str]]]:
             site.exec("touch", "/data/go")
 
 
-def running(site: Mounted, program: str) -> list[str]:
-    """Process ids of what has these words in its command line."""
-    find = "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline | grep -q \"$1\" && echo ${one#/proc/}; done; true"
-    # The shell has them too.
-    return site.exec("sh", "-c", f"{{ {find}; }} 2>/dev/null", "-", f"{program[:-1]}[{program[-1]}]").split()
-
-
 def crash_master(site: Mounted) -> None:
     """kill -9 of uWSGI's master, until the next one serves."""
     # Three that end within startsecs are given up.
@@ -123,18 +116,27 @@ def test_a_reload_that_is_ended_in_its_check_leaves_nothing_that_enters_service_
 ) -> None:
     assert site.served() == {(1, 1, "1")}
     with held_up(site) as reload:
-        site.exec("sh", "-c", f"kill -{end} {' '.join(running(site, 'bin/reload'))}")
+        site.exec("sh", "-c", f"kill -{end} {' '.join(site.running('bin/reload'))}")
         status, told = reload.result()
         assert status == (137 if end == "KILL" else 130), told
         assert "Traceback" not in told
         # What it began ends with it.
-        wait_until(lambda: not running(site, "application --check"))
+        wait_until(lambda: not site.running("application --check"))
         crash_master(site)
         assert site.served() == {(1, 1, "1")}
         # The next one has not to wait for it.
         site.set_version(3)
         assert site.reload()[0] == 0
         assert site.served() == {(3, 3, "3")}
+    site.set_version(1)
+    assert site.reload()[0] == 0
+
+
+def test_a_check_that_is_ended_has_not_passed(site: Mounted) -> None:
+    with held_up(site) as reload:
+        site.exec("sh", "-c", f"kill -TERM {' '.join(site.running('application --check'))}")
+        assert reload.result()[0] == 78
+    assert site.served() == {(1, 1, "1")}
     site.set_version(1)
     assert site.reload()[0] == 0
 

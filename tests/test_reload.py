@@ -142,6 +142,34 @@ def test_of_two_reloads_at_once_one_waits(site: Mounted) -> None:
     assert site.served() == {(8, 8, "8")}
 
 
+def test_a_reload_after_one_that_was_ended_replaces_all_workers(site: Mounted) -> None:
+    def in_service() -> str:
+        return site.exec("readlink", "/run/pinned/current")
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(site.get, "/slow/8")
+        wait_until(lambda: "busy" in [worker["status"] for worker in site.uwsgi()["workers"]])
+        before = in_service()
+        site.set_version(2)
+        first = pool.submit(site.reload)
+        wait_until(lambda: in_service() != before)
+        # Its chain is under way, and waits for the worker that is slow.
+        time.sleep(1)
+        site.exec("sh", "-c", f"kill -INT {' '.join(site.running('bin/reload'))}")
+        assert first.result()[0] == 130
+        # What serves until then still has its copy.
+        assert before in site.exec("ls", "/run/pinned").split()
+        site.set_version(3)
+        second = pool.submit(site.reload)
+        wait_until(lambda: site.running("bin/reload"))
+        assert before in site.exec("ls", "/run/pinned").split()
+        assert slow.result().status_code == 200
+        status, told = second.result()
+    assert status == 0, told
+    assert site.served() == {(3, 3, "3")}
+    assert len([name for name in site.exec("ls", "/run/pinned").split() if name.isdigit()]) == 1
+
+
 def test_a_reload_does_not_wait_for_a_uwsgi_that_was_killed(site: Mounted) -> None:
     site.allowed += ["killed by signal 9|the master disconnected", r"connect\(\) to unix:/run/uwsgi.sock failed"]
     # A sign of life that was asked for at that moment.
@@ -159,15 +187,15 @@ def test_a_reload_does_not_wait_for_a_uwsgi_that_was_killed(site: Mounted) -> No
 
 
 @pytest.mark.parametrize(
-    ("fault", "mend", "cause"),
+    ("fault", "mend", "cause", "refused"),
     [
-        ("cat /dev/zero >/run/full", "rm /run/full", "No space left on device"),
-        ("chmod 500 /run/pinned", "chmod 770 /run/pinned", "Permission denied"),
+        ("cat /dev/zero >/run/full", "rm /run/full", "No space left on device", 78),
+        ("chmod 500 /run/pinned", "chmod 770 /run/pinned", "Permission denied", 73),
     ],
     ids=["full", "closed"],
 )
 def test_where_run_cannot_be_written_a_reload_says_so_and_works_later(
-    fault: str, mend: str, cause: str, site: Mounted
+    fault: str, mend: str, cause: str, refused: int, site: Mounted
 ) -> None:
     before = site.workers()
     site.set_version(2)
@@ -176,7 +204,7 @@ def test_where_run_cannot_be_written_a_reload_says_so_and_works_later(
         status, told = site.reload()
     finally:
         site.exec("sh", "-c", mend)
-    assert status == 78
+    assert status == refused
     assert re.search(rf"^(error|warning): .*cannot be copied.*{cause}.*\(remedy: ", told, re.M), told
     assert "Traceback" not in told
     assert site.workers() == before

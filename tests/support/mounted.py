@@ -100,5 +100,13 @@ class Mounted(Stack):
         """Process ids of uWSGI's workers, by its own account."""
         return {worker["pid"] for worker in self.uwsgi()["workers"]}
 
+    def running(self, program: str) -> list[str]:
+        """Process ids of what has these words in its command line."""
+        find = (
+            "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline | grep -q \"$1\" && echo ${one#/proc/}; done; true"
+        )
+        # The shell has them too.
+        return self.exec("sh", "-c", f"{{ {find}; }} 2>/dev/null", "-", f"{program[:-1]}[{program[-1]}]").split()
+
     def master(self) -> int:
         return int(self.exec("supervisorctl", "pid", "application"))
