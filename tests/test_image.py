@@ -327,8 +327,7 @@ def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(f"# {MARKER}\n")
     # What the slow steps copy keeps its mode, so that Docker's cache has them.
-    uwsgi = ("dockerable/uwsgi.txt", "dockerable/uwsgi.patch", "dockerable/uwsgi-profile.ini")
-    cached = ("requirements.txt", "dockerable/requirements.txt", *uwsgi)
+    cached = ("requirements.txt", "dockerable/requirements.txt", "dockerable/uwsgi.txt", "dockerable/uwsgi-profile.ini")
     for path in tree.rglob("*"):
         if str(path.relative_to(tree)) not in cached:
             path.chmod(0o700 if path.is_dir() or path.stat().st_mode & 0o100 else 0o600)

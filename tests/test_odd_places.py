@@ -12,7 +12,7 @@ from tests.support.acme import TlsStack
 from tests.support.docker import LABEL, docker, run, unique
 from tests.support.http import Browser, make_superuser
 from tests.support.stack import Stack
-from tests.support.tree import library
+from tests.support.tree import helper_image
 from tests.support.wait import wait_until
 
 NewStack = Callable[[Stack], Stack]
@@ -63,19 +63,30 @@ def test_it_starts_serves_and_stops_there(places: dict[str, Stack], name: str) -
     assert not stack.state()["OOMKilled"]
 
 
-def test_it_serves_by_a_clock_that_is_wrong_and_is_put_right(new_stack: NewStack, tmp_path: Path) -> None:
-    # The library tells the time by what is written beside it.
-    clock = tmp_path / "clock"
-    mount = library("faketime", clock)
-    (clock / "offset").write_text("-15y\n")
-    variables: dict[str, str | None] = {
-        "LD_PRELOAD": "/library/library.so",
-        "FAKETIME_TIMESTAMP_FILE": "/library/offset",
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file to preload that tells the time by what is written beside it."""
+    place = tmp_path_factory.mktemp("clock") / "clock"
+    place.mkdir()
+    name = unique("faketime")
+    docker("create", "--name", name, "--label", LABEL, helper_image("faketime"), "true")
+    try:
+        docker("cp", f"{name}:/libfaketime.so", place)
+    finally:
+        docker("rm", name)
+    return place
+
+
+def test_it_serves_by_a_clock_that_is_wrong_and_is_put_right(new_stack: NewStack, library: Path) -> None:
+    (library / "offset").write_text("-15y\n")
+    clock: dict[str, str | None] = {
+        "LD_PRELOAD": "/clock/libfaketime.so",
+        "FAKETIME_TIMESTAMP_FILE": "/clock/offset",
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "ACME_SERVER": "https://127.0.0.1:9/directory",
     }
-    site = TlsStack(None, variables, mounts=[mount])
+    site = TlsStack(None, clock, mounts=[f"{library}:/clock:ro"])
     # No authority answers, and at most uWSGI's harakiri, which goes by the clock, ends a probe that is under way.
     site.allowed = ["^certbot: ", "HARAKIRI", "killed"]
     new_stack(site).up(120)
@@ -89,7 +100,7 @@ def test_it_serves_by_a_clock_that_is_wrong_and_is_put_right(new_stack: NewStack
     assert certificate.not_valid_before_utc < now - datetime.timedelta(days=14 * 365)
     assert site.ask()[0] == 200
     for offset in ("+0", "+5y", "-1y"):
-        (clock / "offset").write_text(f"{offset}\n")
+        (library / "offset").write_text(f"{offset}\n")
         wait_until(lambda: [site.ask()[0] for _ in range(5)] == [200] * 5, 30)
         site.wait_healthy()
     assert year() < now.year

@@ -3,7 +3,6 @@
 import re
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from tests.support.environments import app_with_migration
 from tests.support.http import answer
 from tests.support.mounted import SETTINGS, URLS, Mounted
 from tests.support.stack import WORKERS_DIE, Stack
-from tests.support.tree import library
 from tests.support.wait import wait_until
 
 NewStack = Callable[[Stack], Stack]
@@ -210,24 +208,6 @@ def test_where_run_cannot_be_written_a_reload_says_so_and_works_later(
     assert site.workers() == before
     assert site.reload()[0] == 0
     assert site.served() == {(2, 2, "2")}
-
-
-def test_a_request_that_a_worker_has_just_taken_is_answered(new_stack: NewStack, tmp_path: Path) -> None:
-    """A worker that is told to end has a connection by then, and has not read from it."""
-    slow = library("slow-accept", tmp_path / "library")
-    stack = Mounted(tmp_path / "prod", {"LD_PRELOAD": "/library/library.so"}, mounts=[slow])
-    stack.allowed = ["worker respawning too fast"]
-    new_stack(stack).up()
-    before = stack.workers()
-    with ThreadPoolExecutor(1) as pool:
-        for number in range(3):
-            asked = pool.submit(stack.get, "/version")
-            # It takes 0.3 s to learn of it.
-            time.sleep(0.1)
-            stack.exec("sh", "-c", f"kill -HUP {' '.join(map(str, before))}")
-            assert asked.result().status_code == 200, number
-            wait_until(lambda: not before & stack.workers() and len(stack.workers()) == len(before))  # noqa: B023
-            before = stack.workers()
 
 
 def test_another_uid_is_refused(site: Mounted) -> None:

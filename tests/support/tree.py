@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tests.support.docker import LABEL, ROOT, docker, run, unique
+from tests.support.docker import ROOT, docker, run
 
 BASES = ("debian:trixie-slim", "dockerable-base:trixie")
 
@@ -49,18 +49,6 @@ def helper_image(name: str) -> str:
     words = ("--build-arg", f"BASE_IMAGE={base_image()}", "-t", tag, ROOT / "tests/images" / name)
     docker("build", "-q", *words, timeout=300)
     return tag
-
-
-def library(name: str, place: Path) -> str:
-    """The mount of what a container can preload (LD_PRELOAD=/library/library.so), made by tests/images/NAME."""
-    place.mkdir(exist_ok=True)
-    container = unique(name)
-    docker("create", "--name", container, "--label", LABEL, helper_image(name), "true")
-    try:
-        docker("cp", f"{container}:/library.so", place)
-    finally:
-        docker("rm", container)
-    return f"{place}:/library:ro"
 
 
 class Images:
