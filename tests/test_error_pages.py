@@ -159,7 +159,7 @@ def test_head_has_the_headers_alone(site: Stack) -> None:
 @contextlib.contextmanager
 def stopped(site: Stack) -> Iterator[None]:
     """No application runs."""
-    site.exec("supervisorctl", "stop", "application")
+    site.stop_application()
     try:
         yield
     finally:

@@ -156,6 +156,16 @@ def test_undo_takes_everything_away_but_the_logs(host: Host) -> None:
     assert host.run(INSTALL, "--undo") == (0, "")
 
 
+def test_an_undo_that_was_not_finished_is_finished_by_a_second_one(host: Host) -> None:
+    host.run(INSTALL)
+    host.make_init("kill -KILL $PPID")
+    assert host.run(INSTALL, "--undo")[0] != 0
+    host.make_init()
+    assert host.run(INSTALL, "--undo")[0] == 0
+    assert host.shell("cat /called") == "restart\nrestart"
+    assert host.run("test", "-e", "/var/lib/dockerable")[0] == 1
+
+
 def test_the_cron_line_runs_what_is_installed(host: Host) -> None:
     host.run(INSTALL)
     lines = [line for line in host.shell("cat /etc/cron.d/dockerable").splitlines() if line[0] in "*P"]
@@ -186,6 +196,16 @@ def test_an_older_file_is_put_back_when_rsyslog_refuses_the_new_one(host: Host) 
     assert host.run(INSTALL)[0] == 70
     assert host.shell("cat /etc/rsyslog.d/10-dockerable.conf") == "# older"
     assert host.run("test", "-e", "/etc/logrotate.d/dockerable")[0] == 0
+
+
+def test_what_was_there_before_an_interrupted_run_is_put_back_too(host: Host) -> None:
+    host.run(INSTALL)
+    host.shell("echo '# older' >/etc/rsyslog.d/10-dockerable.conf")
+    host.make_init("kill -KILL $PPID")
+    assert host.run(INSTALL)[0] != 0
+    host.shell("echo 'nonsense(' >/etc/rsyslog.d/99-host.conf")
+    assert host.run(INSTALL)[0] == 70
+    assert host.shell("cat /etc/rsyslog.d/10-dockerable.conf") == "# older"
 
 
 def test_a_configuration_that_reads_no_folder_is_refused_with_the_line_to_add(host: Host) -> None:

@@ -180,7 +180,7 @@ def assert_told_to_come_again(site: Stack, method: str) -> None:
 
 
 def test_without_an_application_all_requests_are_told_to_come_again(site: Stack) -> None:
-    site.exec("supervisorctl", "stop", "application")
+    site.stop_application()
     before = len(site.logs().splitlines())
     try:
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -131,6 +132,13 @@ class Stack:
         """What uWSGI's stats socket tells."""
         read = "import socket; s = socket.socket(1); s.connect('/run/uwsgi-stats.sock'); print(s.makefile().read())"
         return json.loads(self.exec("python3", "-c", read))
+
+    def stop_application(self) -> None:
+        """Stop uWSGI, once it has replaced what has died before; one that it starts at that moment would not hear."""
+        # It looks once a second.
+        time.sleep(2)
+        wait_until(lambda: all(worker["accepting"] for worker in self.uwsgi()["workers"]))
+        self.exec("supervisorctl", "stop", "application")
 
     def client(self, **options: Any) -> httpx.Client:
         """An HTTP client whose base is this container; it follows no redirect."""
