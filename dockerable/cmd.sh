@@ -22,7 +22,7 @@ log() { echo "$*" >&2; }
 die() { status=$1; shift; log "$*"; exit "$status"; }
 
 check_environment() {
-    assignments=$(python3 -S -m dockerable.environment) || exit $?
+    assignments=$(python3 -S -m dockerable.container.environment) || exit $?
     eval "$assignments"
 }
 

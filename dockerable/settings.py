@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
-from dockerable import pinned
+from dockerable.container import snapshot
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -130,7 +130,7 @@ class _Reader:
     def __init__(self, settings_class: type[EnvironmentSettings], folder: Path | None) -> None:
         self.settings_class = settings_class
         self.fields = settings_class.model_fields
-        self.secrets_json = _from_here(pinned.original(folder) / "secrets.json") if folder else None
+        self.secrets_json = _from_here(snapshot.original(folder) / "secrets.json") if folder else None
         self.no_secrets_json = False
         self.problems: list[_Problem] = []
         self.unreadable: set[str] = set()  # keys whose source is at fault: not to be called unset
@@ -252,7 +252,7 @@ def _from_here(path: Path) -> Path:
 def _read_file(path: Path, subject: str, remedy: str) -> str:
     """Return a file's text; `subject` names it in messages, `remedy` is for one not there."""
     try:
-        data = pinned.copy_of(path).read_bytes()
+        data = snapshot.copy_of(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise _Missing(EX_NOINPUT, f"{subject} does not exist: {remedy}") from None
     except IsADirectoryError:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from tests.support.acme import Pebble
-from tests.support.docker import LABEL, docker
 from tests.support.stack import Stack
 
 stacks = pytest.StashKey[list[Stack]]()
@@ -90,13 +89,3 @@ def new_pebble() -> Iterator[Callable[[Pebble], Pebble]]:
     yield take
     for server in mine:
         server.remove()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """No container, network or volume of the tests survives them."""
-    yield
-    left = docker("ps", "-aq", "--filter", f"label={LABEL}").split()
-    left += docker("volume", "ls", "-q", "--filter", f"label={LABEL}").split()
-    left += docker("network", "ls", "-q", "--filter", f"label={LABEL}").split()
-    assert not left, f"left behind: {left}"

@@ -1,6 +1,6 @@
 """The id that nginx gave the request which this thread or task serves; empty outside of one.
 
-`dockerable/wsgi.py` sets it. It is not reset: it stands until the next request of the same thread, so
+`application/wsgi.py` sets it. It is not reset: it stands until the next request of the same thread, so
 that it covers a streaming answer and its close() too, and costs no wrapper around the answer.
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, "/app")
 
-from dockerable import environment
+from dockerable.container import environment
 
 INHERITED = dict(os.environ)
 SCRIPT = Path("/tmp/render.sh")

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import strategies as st
 
-from dockerable import environment
+from dockerable.container import environment
 
 FILE = "/etc/hostname"
 TOKENS = [

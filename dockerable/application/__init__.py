@@ -1,0 +1,1 @@
+"""The project's start, and what wraps its WSGI application. Runs by /opt/app's Python, which has Django."""

@@ -1,0 +1,361 @@
+"""certificate: gets, keeps, renews and tells about the site's certificate.
+
+Usage: certificate                    supervised: serves the best there is, gets better, renews in time, for ever
+       certificate install            give nginx the best there is now, and reload it where that is another
+       certificate renew              get another now, due or not, whatever the time of the next try
+       certificate status [--json]    what is stored and served, the last attempt and the next
+Reads: the variables of environment.py. Writes: /run/tls, /run/certificate.json, /etc/letsencrypt
+Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the own certificate is unusable.
+
+/run/certificate.json, and `status --json`, for other programs:
+  names           list of the site's names
+  state           "ok", "temporary" (no real one yet), "failing" (a real one, the last attempt failed),
+                  "expired", or "different" (stored and served differ)
+  source          "acme" or "own"
+  stored, served  null, or an object: names, issuer, serial (hexadecimal), not_before, not_after (RFC 3339), days_left
+  problem         what is wrong with the stored one, or ""
+  last_attempt, next_attempt   RFC 3339 or null
+  last_error      why the last attempt failed, or ""
+"""
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography import x509
+
+from dockerable.certificates import certbot as renewal
+from dockerable.certificates import pairs as certificates
+from dockerable.certificates.certbot import Attempts
+from dockerable.certificates.pairs import Broken, Request, now
+from dockerable.container import environment
+
+STATUS = Path("/run/certificate.json")
+PID = Path("/run/nginx.pid")
+CONFIGURATION = "/run/nginx/nginx.conf"
+# Seconds between two looks at the files, and at what nginx serves.
+LOOK, ASK = 5.0, 60.0
+# An own certificate's expiry is told of once a day from so many days before.
+WARN_DAYS = 21
+
+
+told: dict[str, str] = {}
+
+
+def log(message: str) -> None:
+    # stdout is the object for `status` and `renew`; certbot calls it an error when a hook writes to stderr.
+    stream = sys.stderr if sys.argv[1:2] in (["status"], ["renew"]) else sys.stdout
+    # PID 1 tags what goes to its FIFO.
+    tag = "certificate: " if sys.argv[1:] not in ([], ["install"]) else ""
+    print(f"{tag}{message}", file=stream, flush=True)
+
+
+def load() -> tuple[Request, dict[str, str]]:
+    """The request and the checked variables; ends with 64 where HTTPS is off or a variable is wrong."""
+    report = environment.Report()
+    environment.check_variables(os.environ, report)
+    if report.errors or report.values["USE_SSL"] != "on":
+        log("error: " + "; ".join([text for _, text in report.errors] or ["USE_SSL is off"]))
+        sys.exit(64)
+    return Request.of(report.values), report.values
+
+
+def reload_nginx() -> bool:
+    """nginx -t, then SIGHUP. Returns whether it was told to reload."""
+    if not PID.exists():
+        return False
+    tested = subprocess.run(
+        ["/usr/sbin/nginx", "-e", "stderr", "-t", "-q", "-c", CONFIGURATION],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tested.returncode:
+        log(f"error: nginx refuses its configuration, it serves on with the old one: {tested.stderr.strip()}")
+        return False
+    with suppress(OSError, ValueError):
+        os.kill(int(PID.read_text()), signal.SIGHUP)
+        return True
+    return False
+
+
+def install(request: Request) -> bool:
+    """Give nginx the best there is, and say so. Returns whether it is another than before."""
+    pair, problem = certificates.best(request)
+    if request.own and problem != told.get("problem", ""):
+        told["problem"] = problem
+        if problem:
+            log(f"error: {request.own[0]} {problem}")
+    if problem and request.own and pair.temporary:
+        sys.exit(65)
+    if not certificates.install(pair):
+        return False
+    reload_nginx()
+    tell_served()
+    return True
+
+
+def tell_served() -> str:
+    """One line on what nginx was given, each time that it is another. Returns its fingerprint."""
+    pair = certificates.in_use()
+    if pair is None:
+        return ""
+    if told.get("fingerprint") != pair.fingerprint:
+        told["fingerprint"] = pair.fingerprint
+        what = "a temporary certificate" if pair.temporary else f"a certificate of {issuer(pair.leaf)}"
+        log(f"nginx has {what} for {' '.join(pair.names)}, valid until {stamp(pair.leaf.not_valid_after_utc)}")
+    return pair.fingerprint
+
+
+def issuer(leaf) -> str:
+    return leaf.issuer.rfc4514_string().replace("\\", "")
+
+
+def stamp(time_: datetime.datetime | float) -> str | None:
+    """RFC 3339 in UTC, to the second; None for 0."""
+    if not time_:
+        return None
+    if isinstance(time_, float | int):
+        time_ = datetime.datetime.fromtimestamp(time_, datetime.UTC)
+    return time_.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe(leaf) -> dict | None:
+    if leaf is None:
+        return None
+    left = (leaf.not_valid_after_utc - now()).total_seconds() / 86400
+    names = certificates.Pair(b"", b"", leaf).names
+    return {
+        "names": list(names),
+        "issuer": issuer(leaf),
+        "serial": f"{leaf.serial_number:x}",
+        "not_before": stamp(leaf.not_valid_before_utc),
+        "not_after": stamp(leaf.not_valid_after_utc),
+        "days_left": round(left, 2),
+    }
+
+
+def status(request: Request) -> dict:
+    """The object of the module's docstring."""
+    attempts = Attempts.load(request)
+    problem, leaf = "", None
+    try:
+        pair = certificates.Pair.read(*request.own) if request.own else certificates.stored(request)
+        leaf = pair.leaf
+        if missing := pair.uncovered(request.names):
+            problem = f"does not cover {', '.join(missing)}"
+    except Broken as reason:
+        problem = str(reason)
+    served = certificates.served(request)
+    if served is not None and certificates.Pair(b"", b"", served).temporary:
+        state = "temporary"
+    elif leaf is not None and certificates.Pair(b"", b"", leaf).expired:
+        state = "expired"
+    elif leaf is not None and served is not None and served != leaf:
+        state = "different"
+    else:
+        state = "failing" if attempts.error or problem else "ok"
+    return {
+        "names": list(request.names),
+        "state": state,
+        "source": "own" if request.own else "acme",
+        "stored": describe(leaf),
+        "served": describe(served),
+        "problem": problem,
+        "last_attempt": stamp(attempts.last),
+        "next_attempt": stamp(attempts.next),
+        "last_error": attempts.error,
+    }
+
+
+def write_status(request: Request) -> dict:
+    found = status(request)
+    # Its own name: `renew` and the program may do this at the same moment.
+    new = STATUS.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps(found, indent=1) + "\n")
+    new.rename(STATUS)
+    return found
+
+
+def attempt(request: Request, values: dict[str, str], *, asked: bool = False) -> bool:
+    """Run certbot: for a new certificate where there is a reason to, else to renew when it is time or `asked` for."""
+    before = stored_leaf(request)
+    with renewal.alone() as lock:
+        attempts = Attempts.load(request)
+        if asked and stored_leaf(request) != before:
+            log("another has renewed it in the meantime")
+            return True
+        if not asked and now().timestamp() < attempts.next:
+            return False
+        return run_certbot(request, values, attempts, lock, asked)
+
+
+def run_certbot(request: Request, values: dict[str, str], attempts: Attempts, lock: int, asked: bool) -> bool:
+    """One attempt, remembered whether it ends well, badly or not at all."""
+    attempts.begin()
+    why = certificates.why_reissue(request)
+    command = renewal.issue_command(request, values) if why else renewal.renew_command(request, now=asked)
+    if why:
+        log(f"{why}; asking {request.server}")
+        for finding in renewal.diagnose(request, values):
+            log(f"note: {finding}")
+        set_aside_broken(request)
+    good, output = renewal.run(command, lock)
+    if not good and renewal.account_is_lost(output):
+        log("the authority does not know our account any more; registering another")
+        renewal.forget_account(request)
+        # `renew` would insist on the account that the lineage was made with.
+        good, output = renewal.run(renewal.issue_command(request, values), lock)
+    if good and (why := certificates.why_reissue(request)):
+        # The next one would be no better, and asking for it at once would never end.
+        good, output = False, f"certbot got one, and yet {why}"
+    if good:
+        attempts.succeeded()
+    else:
+        attempts.failed(renewal.reason(output), renewal.retry_after())
+        log(f"error: no certificate: {attempts.error}; next try at {stamp(attempts.next)}")
+    install(request)
+    return good
+
+
+def set_aside_broken(request: Request) -> None:
+    """Move out of certbot's way what it could not use."""
+    try:
+        certificates.renewal(request)
+        certificates.stored(request)
+    except Broken:
+        if aside := certificates.set_aside(request):
+            log(f"what is stored is kept in {aside}")
+
+
+def stored_leaf(request: Request) -> x509.Certificate | None:
+    with suppress(Broken):
+        return certificates.stored(request).leaf
+    return None
+
+
+def keep(request: Request, values: dict[str, str]) -> None:
+    """The program: for ever, look, act, tell."""
+    next_check = next_ask = 0.0
+    if pair := certificates.in_use():
+        told["fingerprint"] = pair.fingerprint  # cmd.sh told of it
+    while True:
+        install(request)
+        # Somebody else may have run certbot.
+        tell_served()
+        if request.own:
+            watch(request, request.own[0])
+        else:
+            why = certificates.why_reissue(request)
+            wanted = renewal.authenticator(request, values)
+            if not why and certificates.use_authenticator(request, wanted):
+                log(f"the stored certificate will be renewed by {wanted['authenticator']} from now on")
+            attempts = Attempts.load(request)
+            if now().timestamp() >= attempts.next and (why or time.monotonic() >= next_check):
+                attempt(request, values)
+                with suppress(Broken):
+                    next_check = time.monotonic() + renewal.check_interval(certificates.stored(request).lifetime)
+                next_ask = 0.0
+        if time.monotonic() >= next_ask:
+            next_ask = time.monotonic() + ASK
+            served, given = write_status(request)["served"], certificates.in_use()
+            if served and given and served["serial"] != f"{given.leaf.serial_number:x}":
+                log("nginx serves another certificate than it was given: reloading it")
+                reload_nginx()
+        time.sleep(LOOK)
+
+
+def watch(request: Request, file: Path) -> None:
+    """Tell once a day what only the owner of the certificate in `file` can mend."""
+    pair = certificates.in_use()
+    if pair is None or told.get("watched") == (today := f"{now():%F} {pair.fingerprint}"):
+        return
+    told["watched"] = today
+    if missing := pair.uncovered(request.names):
+        log(f"warning: {file} does not cover {', '.join(missing)}")
+    left = pair.leaf.not_valid_after_utc - now()
+    if pair.expired:
+        log(f"warning: {file} has expired on {stamp(pair.leaf.not_valid_after_utc)}: replace it")
+    elif left.days < WARN_DAYS:
+        log(f"warning: {file} expires in {left.days} days: replace it")
+
+
+def settle(request: Request) -> None:
+    """Wait until nginx has taken over what it was given, a few seconds at most."""
+    given = certificates.in_use()
+    for _ in range(50):
+        if given is None or certificates.served(request) == given.leaf:
+            return
+        time.sleep(0.1)
+
+
+def stop(*_: object) -> None:
+    """An order that is cut short is repeated; nothing that certbot writes is used before it is checked."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGKILL)
+
+
+def wait_for_nginx() -> None:
+    for _ in range(100):
+        if PID.exists() and certificates.in_use():
+            return
+        time.sleep(0.1)
+
+
+def main(command: list[str]) -> int:
+    os.umask(0o007)
+    request, values = load()
+    if command == ["install"]:
+        install(request)
+    elif command == ["renew"]:
+        if request.own:
+            log(f"{request.own[0]} is yours: nothing to renew")
+            return 64
+        good = attempt(request, values, asked=True)
+        settle(request)
+        print(json.dumps(write_status(request), indent=1))
+        return 0 if good else 1
+    elif command[:1] == ["status"] and command[1:] in ([], ["--json"]):
+        found = status(request)
+        print(json.dumps(found, indent=1) if command[1:] else text(found))
+    elif not command:
+        signal.signal(signal.SIGTERM, stop)
+        wait_for_nginx()
+        keep(request, values)
+    else:
+        log("error: usage: certificate [install | renew | status [--json]]")
+        return 64
+    return 0
+
+
+def text(found: dict) -> str:
+    """The status for people."""
+
+    def pair(name: str) -> str:
+        one = found[name]
+        if one is None:
+            return "none"
+        return (
+            f"{' '.join(one['names'])}, by {one['issuer']}, serial {one['serial']}, "
+            f"until {one['not_after']} ({one['days_left']:.1f} days left)"
+        )
+
+    lines = [
+        f"names         {' '.join(found['names'])}",
+        f"state         {found['state']}",
+        f"stored        {pair('stored')}",
+        f"served        {pair('served')}",
+        f"last attempt  {found['last_attempt'] or 'never'}",
+        f"next attempt  {found['next_attempt'] or 'when it is time to renew'}",
+    ]
+    if found["problem"]:
+        lines.append(f"problem       the stored certificate {found['problem']}")
+    if found["last_error"]:
+        lines.append(f"last error    {found['last_error']}")
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Say whether something listens where an environment logs to, by connecting as Docker would.
+
+Usage: python3 -m dockerable.cli.check_syslog ADDRESS [PATH]
+       PATH: where the socket of a unix or unixgram address is in this container
+Exits: 0 it does, or cannot be known (udp); 69 it does not, and why is printed
+"""
+
+import socket
+import sys
+from urllib.parse import urlsplit
+
+TIMEOUT = 5
+
+
+def reach(address: str, path: str = "") -> None:
+    """Connect and hang up. Raises OSError where that fails."""
+    parts = urlsplit(address)
+    if parts.scheme in ("unix", "unixgram"):
+        kind = socket.SOCK_STREAM if parts.scheme == "unix" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.settimeout(TIMEOUT)
+            probe.connect(path or parts.path)
+    elif parts.scheme in ("tcp", "tcp+tls"):
+        socket.create_connection((parts.hostname or "localhost", parts.port or 514), TIMEOUT).close()
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        reach(*arguments)
+    except OSError as error:
+        print(error.strerror or error)
+        return 69
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What runs in the container by the system's Python: standard library only, importable by every other room."""

@@ -1,0 +1,302 @@
+r"""From the bytes that a source of the log writes to its tagged lines.
+
+A line is `TAG: [LEVEL: ]message`, or with LOG_FORMAT=json one JSON object with the names of the Elastic Common
+Schema. What is not UTF-8 and control characters are replaced, so a line stays one line, and a traceback becomes one
+record. A record longer than LINE comes in marked pieces.
+"""
+
+import re
+import time
+from math import isfinite
+
+from dockerable.container import uwsgi_lines
+
+# Those write whole JSON objects themselves where LOG_FORMAT=json.
+JSON_SOURCES = ("django", "nginx.access")
+# bytes of a line with its tag. rsyslog's largest message is 8 KiB unless it is told otherwise.
+LINE = 7500
+# A line without an end, or a traceback, is not kept beyond this; a JSON object is, since its half has no meaning.
+KEPT = 1 << 16
+KEPT_OBJECT = 1 << 20
+# seconds that a line without its end, or a traceback whose exception has not come yet, is waited for.
+UNFINISHED = 1.0
+# seconds that may bring more to a traceback that looks complete.
+COMPLETE = 0.1
+ECS = {"ecs.version": "8.11"}
+CONTINUES = " [continues]"
+
+CLEAN = bytes(range(0x20, 0x7F)) + b"\n"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+LEVEL = re.compile(r"(debug|warning|error|critical|alert|emergency): ")
+NGINX_ERROR = re.compile(r"(?:[\d/]+ [\d:]+|nginx:) \[(\w+)\] (?:\d+#\d+: )?")
+NGINX_LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", "notice": "info"}
+# Whole lines only: what a client asked for must not begin one.
+TRACEBACK = re.compile(
+    r"(?P<named>Traceback \(most recent call last\):)$|[ +|]*Exception Group Traceback \(most recent call last\):$"
+    r"|(?:Current thread|Thread|Stack)\b.*\(most recent call first\):$|\*{3} backtrace of \d+ \*{3}$"
+)
+# What may stand inside a traceback: indented, between two of them, a thread's head, a C frame.
+INSIDE = re.compile(
+    r"$|[ \t]|During handling of the above exception|The above exception was|(?:Current thread|Thread) 0x[0-9a-f]+ "
+    r"|/[^ (]+\([^ )]*\) \[0x[0-9a-f]+\]$|\*{3} end of backtrace"
+)
+
+QUIET = ("debug", "info", "warning")
+# In uwsgi.ini's log-format and in harakiri.py's lines; in ops/logging.py's.
+REQUEST_ID = {
+    "uwsgi": re.compile(r"^\[([\w.:=-]{8,128})\] |\(request id ([\w.:=-]{8,128}),"),
+    "django": re.compile(r"^[^ \[\]]+ \[([\w.:=-]{8,128})\]: "),
+}
+
+
+class Source:
+    """One source: bytes go in as they were read, tagged lines come out."""
+
+    def __init__(self, tag: str, *, json: bool) -> None:
+        self.tag = tag
+        self.json = json
+        self.prefix = f"{tag}: ".encode()
+        self.rest = b""
+        self.since = 0.0
+        # Level and request id of a line whose beginning has gone out already.
+        self.continued: tuple[str, str] | None = None
+        self.traceback: list[str] = []
+        self.collected = 0
+        self.complete = False
+        self.last_error = ""
+
+    def take(self, data: bytes) -> bytes:
+        """The tagged lines that `data` completes."""
+        self.since = time.monotonic()
+        lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
+        output = self.lines(lines) if newline else b""
+        kept = KEPT_OBJECT if self.json and self.tag in JSON_SOURCES and self.rest.startswith(b"{") else KEPT
+        if len(self.rest) > kept:
+            cut = boundary(self.rest, kept)
+            output += self.end_traceback() + self.line(decode(self.rest[:cut]), unfinished=True)
+            self.rest = self.rest[cut:]
+        return output
+
+    def skip(self, data: bytes) -> int:
+        """Leave out the lines that `data` completes; how many."""
+        lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
+        self.rest = self.rest[:KEPT]
+        return lines.count(b"\n") + len(newline)
+
+    def lines(self, data: bytes) -> bytes:
+        """Tag complete lines, all at once where they need nothing else."""
+        if not (
+            self.traceback
+            or self.continued
+            or self.tag in ("uwsgi", "nginx.error")
+            or data.translate(None, CLEAN)
+            or b"(most recent call " in data
+        ):
+            split = data.split(b"\n")
+            if not self.json and all(split) and len(max(split, key=len)) <= LINE - len(self.prefix):
+                return self.prefix + (b"\n" + self.prefix).join(split) + b"\n"
+            # nginx lets no quote or newline of a client's through; its lines are below 4,096 bytes.
+            if (
+                self.json
+                and self.tag == "nginx.access"
+                and data.startswith(b'{"@timestamp":"')
+                and data.endswith(b'"}')
+                and data.count(b'"}\n{"@timestamp":"') == len(split) - 1
+            ):
+                return data + b"\n"
+        return b"".join(map(self.line, decode(data).split("\n")))
+
+    def line(self, text: str, *, unfinished: bool = False) -> bytes:
+        """One line, cleaned and tagged; nothing while a traceback is being collected or where it says nothing."""
+        text = CONTROL.sub("\ufffd", COLOUR.sub("", text.replace("\t", " ")))
+        if self.continued:
+            return self.record(self.continued[0], text, unfinished=unfinished)
+        if self.traceback:
+            if self.belongs(text):
+                return self.end_traceback() if self.collected > KEPT else b""
+            return self.end_traceback() + self.line(text, unfinished=unfinished)
+        if self.tag not in ("nginx.error", "nginx.access") and (found := TRACEBACK.match(text)):
+            self.traceback, self.collected, self.complete = [text], len(text), not found["named"]
+            return b""
+        if self.json and self.tag in JSON_SOURCES and text.startswith("{") and not unfinished:
+            return self.object(text)
+        level, text = self.level(text)
+        return self.record(level, text, unfinished=unfinished) if text.strip() else b""
+
+    def belongs(self, text: str) -> bool:
+        """Add a line to the traceback that is being collected, where it is part of it."""
+        inside, again = INSIDE.match(text), TRACEBACK.match(text)
+        if self.complete and not (inside or (again and self.chained())):
+            return False
+        self.traceback.append(text)
+        self.collected += len(text)
+        # A Python traceback's first line without an indent names the exception.
+        self.complete = not again["named"] if again else self.complete or not inside
+        return True
+
+    def chained(self) -> bool:
+        """Whether what was collected says that another traceback follows."""
+        last = next((line for line in reversed(self.traceback) if line), "")
+        return last.startswith(("During handling", "The above exception"))
+
+    def level(self, text: str) -> tuple[str, str]:
+        """The level that the source gives a line, and the line without it."""
+        if self.tag == "nginx.error":
+            found = NGINX_ERROR.match(text)
+            return (NGINX_LEVELS.get(found[1], found[1]), text[found.end() :]) if found else ("error", text)
+        if found := LEVEL.match(text):
+            return found[1], text[found.end() :]
+        return uwsgi_lines.read(text) if self.tag == "uwsgi" else ("info", text)
+
+    def end_traceback(self) -> bytes:
+        """What was collected, as one record."""
+        lines, self.traceback = self.traceback, []
+        while lines and not lines[-1].strip():
+            lines.pop()
+        if not lines:
+            return b""
+        self.last_error = (lines[-1] if lines[0].startswith("Traceback") else lines[0]).strip()
+        if self.json:
+            return b"".join(self.objects(self.fields("error", self.last_error, stack="\n".join(lines))))
+        return b"".join(self.texts("error", "\\n".join(lines)))
+
+    def record(self, level: str, text: str, *, unfinished: bool = False) -> bytes:
+        """One line as a record, in pieces where it is too long."""
+        if level not in QUIET:
+            self.last_error = text
+        request = self.continued[1] if self.continued else self.request_id(text)
+        text = f"{continued(request) if self.continued else ''}{text}{CONTINUES if unfinished else ''}"
+        self.continued = (level, request) if unfinished else None
+        if self.json:
+            return b"".join(self.objects(self.fields(level, text, request)))
+        return b"".join(self.texts(level, text, request))
+
+    def request_id(self, text: str) -> str:
+        """The id of the request that a line is about, or nothing."""
+        found = REQUEST_ID[self.tag].search(text) if self.tag in REQUEST_ID else None
+        return next(filter(None, found.groups()), "") if found else ""
+
+    def texts(self, level: str, text: str, request: str = "") -> list[bytes]:
+        """A record as text; each piece of one that is too long names the request and says where it continues."""
+        head = self.prefix + (b"" if level == "info" else f"{level}: ".encode())
+        whole = head + text.encode()
+        if len(whole) <= LINE:
+            return [whole + b"\n"]
+        again = head + continued(request).encode()
+        parts = split(text, LINE - len(again) - len(CONTINUES))
+        return [head + f"{CONTINUES}\n".encode().join([parts[0], *(again + part for part in parts[1:])]) + b"\n"]
+
+    def fields(self, level: str, message: str, request: str = "", stack: str = "") -> dict:
+        """A record for JSON."""
+        fields = {"@timestamp": timestamp(), "event.dataset": self.tag, "log.level": level, "message": message}
+        if request:
+            fields["http.request.id"] = request
+        return {**fields, **({"error.stack_trace": stack} if stack else {}), **ECS}
+
+    def object(self, text: str) -> bytes:
+        """A JSON object that its source wrote itself, with what a record must have, spaced as filters look for it."""
+        from json import loads
+
+        try:
+            written = loads(text, parse_constant=finite, parse_float=finite)
+        except (ValueError, RecursionError):
+            return self.record("info", text)
+        fields = {**self.fields("info", ""), **written, "event.dataset": self.tag}
+        if fields["log.level"] not in QUIET:
+            self.last_error = str(fields.get("error.message") or fields["message"])
+        return b"".join(self.objects(fields))
+
+    def objects(self, fields: dict) -> list[bytes]:
+        """A record as JSON. One that is too long has what is long in pieces of its message, numbered in `part`."""
+        whole = encode(fields)
+        if len(whole) <= LINE:
+            return [whole]
+        head: dict = {}
+        texts = [str(fields.pop("message"))]
+        room = LINE // 2
+        for name, value in fields.items():
+            room -= (size := len(encode({name: value})))
+            if room > 0:
+                head[name] = value
+            else:
+                room += size
+                texts.append(value if name == "error.stack_trace" else f"{name}: {value}")
+        room = LINE - len(encode(head)) - len('"part":1000,"parts":1000,"message":""')
+        # A character may take six bytes in JSON.
+        for size in (room, room // 2, room // 6):
+            parts = split("\n".join(texts), size)
+            pieces = [
+                encode({**head, "message": part.decode(), "part": number, "parts": len(parts)})
+                for number, part in enumerate(parts, 1)
+            ]
+            if len(max(pieces, key=len)) <= LINE:
+                break
+        return pieces
+
+    def unfinished(self) -> bool:
+        """Whether something is held back until more comes."""
+        return bool(self.rest or self.traceback)
+
+    def settle(self, *, now: bool = False) -> bytes:
+        """What has been held back long enough, after all that there is has been read."""
+        quiet = time.monotonic() - self.since
+        output = b""
+        if self.rest and (now or quiet > UNFINISHED):
+            rest, self.rest = self.rest, b""
+            output += self.line(decode(rest))
+        if self.traceback and (now or quiet > (COMPLETE if self.complete else UNFINISHED)):
+            output += self.end_traceback()
+        return output
+
+
+def decode(data: bytes) -> str:
+    """`data` as text, with a replacement character for what is not UTF-8."""
+    return data.decode(errors="replace")
+
+
+def encode(fields: dict) -> bytes:
+    """`fields` as one line of JSON."""
+    from json import dumps
+
+    text = dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    # Some readers take these for the end of a line.
+    text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.encode(errors="replace") + b"\n"
+
+
+def finite(number: str) -> float:
+    """A number of JSON. Raises ValueError for NaN and Infinity, and for what is as large: others cannot read those."""
+    if not isfinite(value := float(number)):
+        raise ValueError(number)
+    return value
+
+
+def continued(request: str) -> str:
+    """What a further piece of a record begins with."""
+    return f"[continued] {f'[{request}] ' if request else ''}"
+
+
+def boundary(data: bytes, size: int) -> int:
+    """The last place up to `size` that is not inside a character of UTF-8."""
+    end = size
+    while end > size - 4 and data[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+def split(text: str, size: int) -> list[bytes]:
+    """`text` in parts of at most `size` bytes of UTF-8, none cut inside a character."""
+    data = text.encode(errors="replace")
+    parts = []
+    while len(data) > size:
+        end = boundary(data, size)
+        parts.append(data[:end])
+        data = data[end:]
+    return [*parts, data]
+
+
+def timestamp() -> str:
+    """Now, in UTC, as RFC 3339 with milliseconds."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

@@ -1,0 +1,5 @@
+"""These tests use the engine."""
+
+from tests.support.leftovers import nothing_left_behind
+
+__all__ = ["nothing_left_behind"]

@@ -1,0 +1,235 @@
+"""Memory: workers are replaced before it runs out, and nobody notices; what the kernel kills is said."""
+
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dockerable.container import environment, limits, watchdog
+from tests.support.http import parse, read_all
+from tests.support.load import load
+from tests.support.stack import WORKERS_DIE, Stack
+from tests.support.wait import wait_until
+
+MIB = limits.MIB
+LITTLE = ["--memory", "256m", "--memory-swap", "256m"]
+KILLS = "cat /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control 2>/dev/null"
+ANONYMOUS = "cat /sys/fs/cgroup/memory.stat /sys/fs/cgroup/memory/memory.stat 2>/dev/null"
+RECYCLED = "...The work of process "
+
+
+def oom_kills(stack: Stack) -> int:
+    """How often the kernel has killed a process of the container, by cgroup version 1 or 2."""
+    found = re.search(r"^oom_kill (\d+)$", stack.exec("sh", "-c", KILLS, check=False), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def anonymous(stack: Stack) -> float:
+    """Memory of the container's processes, in MiB."""
+    found = re.search(r"^(?:total_rss|anon) (\d+)$", stack.exec("sh", "-c", ANONYMOUS, check=False), re.MULTILINE)
+    assert found
+    return int(found[1]) / MIB
+
+
+def idle(stack: Stack) -> bool:
+    """Whether no worker is at work, by uWSGI's own account."""
+    return all(worker["status"] == "idle" for worker in stack.uwsgi()["workers"])
+
+
+def workers(stack: Stack) -> set[str]:
+    """Process ids of workers, as they say themselves."""
+    with stack.client() as client:
+        return {client.get("/leak/0").text for _ in range(20)}
+
+
+@pytest.fixture(scope="module")
+def site_stack() -> Stack:
+    # Longer than it may take to write what the slow readers want.
+    stack = Stack.trial({"NGINX_SEND_TIMEOUT": "300"}, options=LITTLE)
+    stack.allowed = [WORKERS_DIE, r"killed for want of memory|killed by signal 9|was killed|prematurely closed"]
+    return stack
+
+
+@pytest.mark.parametrize("path", ["/large/8", pytest.param("/media/file-{}", marks=pytest.mark.slow)])
+def test_slow_downloads_take_neither_memory_nor_workers(site: Stack, path: str) -> None:
+    if path.startswith("/media/"):
+        fill = "for i in $(seq 0 49); do head -c 8388608 /dev/zero | tr '\\0' x >/data/media/file-$i; done; sync"
+        site.exec("sh", "-c", fill)
+    before, kills = anonymous(site), oom_kills(site)
+    begun, fetch = [], threading.Event()
+
+    def download(number: int) -> int:
+        """The length of an answer (of x alone) whose first kilobyte is read at once, the rest on `fetch`."""
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", site.port))
+            connection.settimeout(60)
+            connection.sendall(f"GET {path.format(number)} HTTP/1.1\r\nHost: localhost\r\n".encode())
+            connection.sendall(b"Connection: close\r\n\r\n")
+            first = connection.recv(1000)
+            begun.append(first)
+            fetch.wait(60)
+            return parse(first + read_all(connection)).body.count(b"x")
+
+    with ThreadPoolExecutor(50) as pool:
+        readers = [pool.submit(download, number) for number in range(50)]
+        try:
+            # nginx has all of it on disk: nothing is left for the workers to do.
+            wait_until(lambda: len(begun) == 50 and idle(site), 60, every=0.5)
+            assert site.get("/show").elapsed.total_seconds() < 10
+            assert anonymous(site) - before < 48
+        finally:
+            fetch.set()
+        assert {reader.result() for reader in readers} == {8 * MIB}
+    assert oom_kills(site) == kills
+
+
+def test_a_leak_costs_no_request(site: Stack) -> None:
+    began = site.state()["StartedAt"]
+    with load(site, "/leak/1024") as visitors:
+        # Each time is 50 MB and more; without it the limit would be hit after the second.
+        wait_until(lambda: site.logs().count(RECYCLED) >= 8, 60)
+    assert visitors.failed() == {}
+    assert visitors.answered["200"] > 200
+    assert oom_kills(site) == 0
+    assert (site.state()["OOMKilled"], site.state()["StartedAt"]) == (False, began)
+    assert anonymous(site) < 256
+
+
+def test_a_process_that_the_kernel_kills_is_said_once_with_its_request(site: Stack) -> None:
+    began, kills = site.state()["StartedAt"], oom_kills(site)
+    assert site.get("/leak/400000").status_code == 502
+    wait_until(lambda: oom_kills(site) == kills + 1)
+    assert site.get("/show").status_code == 200
+
+    def told(what: str) -> list[str]:
+        return [line for line in site.logs().splitlines() if what in line]
+
+    (line,) = wait_until(lambda: told("killed for want of memory (limit 256 MB)")[kills:])
+    assert "warning: " in line
+    (line,) = wait_until(lambda: told("most likely for want of memory")[kills:])
+    assert re.search(r"error: worker \d \(pid \d+\) was killed, most likely .* during GET /leak/400000 ", line)
+    assert (site.state()["Status"], site.state()["StartedAt"]) == ("running", began)
+
+
+def kill_supervisord(stack: Stack) -> None:
+    with contextlib.suppress(AssertionError):  # the container may end before the command does
+        stack.exec("sh", "-c", "kill -9 $(cat /run/supervisord.pid)")
+
+
+def exhaust_memory(stack: Stack) -> None:
+    """Leak in the workers, where supervisord is what the kernel takes first."""
+    stack.exec("sh", "-c", "echo 1000 >/proc/$(cat /run/supervisord.pid)/oom_score_adj")
+    with contextlib.suppress(httpx.TransportError):
+        stack.get("/leak/400000")
+
+
+@pytest.mark.parametrize(
+    ("end", "last_line"),
+    [
+        (kill_supervisord, "was killed by signal 9"),
+        (exhaust_memory, "was killed for want of memory (limit 256 MB)"),
+    ],
+)
+def test_only_memory_that_ran_out_now_counts_as_the_cause_of_the_end(
+    end: Callable[[Stack], None], last_line: str, new_stack: Callable[[Stack], Stack]
+) -> None:
+    stack = new_stack(Stack.trial(options=LITTLE))
+    stack.allowed = ["killed for want of memory|killed by signal 9|was killed|prematurely closed", WORKERS_DIE]
+    stack.allowed += ["^cmd: error: ", "recv.. failed|connect.. to unix"]
+    stack.up()
+    # A process was killed so, and the watchdog has seen the site answer since then.
+    assert stack.get("/leak/400000").status_code == 502
+    wait_until(lambda: oom_kills(stack) == 1)
+    wait_until(lambda: stack.get("/show").status_code == 200)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > watchdog.TURN, every=0.5)
+    end(stack)
+    assert stack.wait_end() == 70
+    assert stack.last_line() == f"cmd: error: supervisord {last_line}"
+
+
+@pytest.mark.parametrize("threads", ["1", pytest.param("4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reason", [{"UWSGI_MAX_REQUESTS": "50"}, {"UWSGI_MAX_WORKER_LIFETIME": "2"}], ids=str)
+def test_workers_that_are_recycled_lose_no_request(
+    new_stack: Callable[[Stack], Stack], reason: dict[str, str], threads: str
+) -> None:
+    stack = new_stack(Stack.trial({**reason, "UWSGI_THREADS": threads, "UWSGI_PROCESSES": "2"})).up()
+    stack.allowed = ["worker respawning too fast"]
+    before = workers(stack)
+    with load(stack, "/show") as visitors:
+        # One of them may have been replaced more often than the other.
+        wait_until(lambda: stack.logs().count("Respawned uWSGI worker") >= 3 and not before & workers(stack), 60)
+    assert visitors.failed() == {}
+
+
+def test_a_bound_below_what_the_application_needs_is_raised(new_stack: Callable[[Stack], Stack]) -> None:
+    stack = Stack.trial({"UWSGI_RELOAD_ON_RSS": "20", "UWSGI_PROCESSES": "1"})
+    stack.allowed = ["UWSGI_RELOAD_ON_RSS=20 is too little"]
+    new_stack(stack).up()
+    assert len(workers(stack)) == 1
+    assert "django: warning: UWSGI_RELOAD_ON_RSS=20 is too little for an application that takes" in stack.logs()
+
+
+# Files of version 1 and 2 as they are, shortened.
+OOM = {
+    "memory.events": "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n",
+    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n",
+}
+
+
+@pytest.mark.parametrize("file", OOM)
+def test_kills_are_counted(tmp_path: Path, file: str) -> None:
+    assert limits.oom_kills(tmp_path) is None
+    place = tmp_path / file
+    place.parent.mkdir(exist_ok=True)
+    for kills in (0, 1, 23):
+        place.write_text(OOM[file].format(kills))
+        assert limits.oom_kills(tmp_path) == kills
+    # Linux before 4.13 does not count.
+    place.write_text("oom_kill_disable 0\nunder_oom 0\n")
+    assert limits.oom_kills(tmp_path) is None
+
+
+@pytest.mark.parametrize("megabytes", [32, 128, 192, 256, 384, 512, 1024, 8192])
+def test_the_default_workers_fit_into_the_limit(tmp_path: Path, megabytes: int) -> None:
+    (tmp_path / "memory.max").write_text(str(megabytes * MIB))
+    processes = limits.default_processes(tmp_path)
+    each = limits.worker_memory(processes, tmp_path)
+    assert each >= 80 * MIB
+    if megabytes >= 192:
+        assert limits.fits(processes, each, tmp_path)
+        assert not limits.fits(processes, 2 * each, tmp_path)
+        assert not limits.fits(64 * processes, each, tmp_path)
+
+
+def test_the_bound_is_derived_unless_set_and_too_much_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(str(512 * MIB))
+    monkeypatch.setattr(limits.worker_memory, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(limits.memory, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(limits.fits, "__defaults__", (tmp_path,))
+
+    def bound(processes: str, each: str) -> tuple[str, list[str]]:
+        monkeypatch.setenv("UWSGI_PROCESSES", processes)
+        report = environment.Report()
+        values = {"UWSGI_PROCESSES": processes, "UWSGI_RELOAD_ON_RSS": each}
+        environment.bound_memory(values, report)
+        return values["UWSGI_RELOAD_ON_RSS"], report.warnings
+
+    assert bound("4", "") == ("120", [])
+    assert bound("4", "100") == ("100", [])
+    assert bound("4", "0") == ("0", [])
+    each, (warning,) = bound("16", "")
+    assert each == "80"
+    assert "UWSGI_PROCESSES=16 " in warning
+    assert "limit of 512 MB" in warning

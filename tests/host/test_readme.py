@@ -1,0 +1,173 @@
+"""What the README and the contract say is so: their commands run, their tables are complete both ways."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dockerable.container import environment
+from tests.support.docker import ROOT, run
+from tests.support.wait import free_port, wait_until
+
+README = (ROOT / "README.md").read_text()
+CONTRACT = (ROOT / "dockerable/README.md").read_text()
+
+# Where each command of the two documents is run: by a test of this module, or by the test that is named.
+RUN_BY = {
+    "./dockerable/ctl up local": "test_ctl.py",
+    "curl -I http://127.0.0.1:8000/": "test_ctl.py",
+    "./tests/run.sh": "",  # this very run
+    "./dockerable/ctl --install-engine up local": "test_install_engine.py",
+    "./tests/run.sh --install-engine": "test_install_engine.py",
+    "cp -r project/settings/example project/settings/prod": "here",
+    "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
+    "project/settings/prod/docker-compose*.yml": "here",
+    "chmod g+w,o-rwx project/settings/prod/letsencrypt": "here",
+    "./dockerable/ctl up prod --ssl": "test_ctl_cert.py",
+    "./dockerable/ctl cert prod": "test_ctl_cert.py",
+    "./dockerable/ctl cert prod --renew": "test_ctl_cert.py",
+    "chmod o-rwx project/settings/prod/secrets.json": "here",
+    "./dockerable/ctl up prod": "test_ctl.py",
+    "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
+    "./dockerable/ctl logs prod -f": "test_ctl.py",
+    "./dockerable/host/install-syslog.sh": "test_install_syslog.py",
+    "./dockerable/ctl logs prod nginx -f": "test_ctl_logs.py",
+    "./dockerable/ctl logs prod django --since 10m": "test_ctl_logs.py",
+    "./dockerable/ctl logs prod --request ID": "test_ctl_logs.py",
+    "./dockerable/ctl reload prod": "test_ctl.py",
+    "docker-compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
+    "docker compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
+    "python3 -m pip install -r requirements.txt": "here",
+    "./manage.py migrate": "here",
+    "./manage.py runserver": "here",
+    "./manage.py test": "here",
+    "docker exec CONTAINER supervisorctl status": "test_start.py",
+    "docker exec CONTAINER manage check --deploy": "test_start.py",
+    "docker run --rm IMAGE manage help": "test_start.py",
+    "docker exec CONTAINER reload": "test_reload.py",
+}
+
+
+def commands(text: str) -> list[str]:
+    """Every line of the document's sh blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def table(text: str, heading: str) -> dict[str, str]:
+    """Variable to default, from the tables under a heading."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[A-Z].*?) \| (.*?) \|", section, re.M)
+    return {name: default for names, default in rows for name in re.findall(r"`([A-Z_0-9]+)`", names)}
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    given = set(commands(README) + commands(CONTRACT))
+    assert given == set(RUN_BY)
+    for module in set(RUN_BY.values()) - {"", "here"}:
+        assert list(ROOT.glob(f"tests/*/{module}")), module
+
+
+def test_every_variable_is_in_the_table_and_back() -> None:
+    from project.settings.schema import Settings
+
+    documented = table(README, "Variables")
+    read = set(environment.NAMES) | {name.upper() for name in Settings.model_fields}
+    files = [*ROOT.glob("project/settings/*/docker-compose*.yml"), *ROOT.glob("dockerable/docker-compose*.yml")]
+    for file in files:
+        read |= set(re.findall(r"\$\{([A-Z_]+)", file.read_text()))
+    # Handed through from ctl to the build.
+    read -= {"HOST_CA", "SOURCE", "REVISION", "VERSION"}
+    read |= {"DEBIAN_MIRROR", "CERTBOT_PLUGINS"}
+    assert set(documented) == read
+
+
+def test_defaults_in_the_table_are_the_ones_used() -> None:
+    documented = table(README, "Variables")
+    for variable in environment.VARIABLES:
+        if isinstance(variable.default, str):
+            wanted = f"`{variable.default}`" if variable.default else "none"
+            assert documented[variable.name].partition(":")[0] == wanted, variable.name
+
+
+def test_exit_statuses_are_those_of_the_program() -> None:
+    listed = set(map(int, re.findall(r"^\| (\d+) \|", CONTRACT, re.M)))
+    assert listed == {0, 70, *environment.SEVERITY}
+    assert "64, 66, 65, 78, 73" in CONTRACT
+    assert environment.SEVERITY == (64, 66, 65, 78, 73)
+
+
+def test_steps_at_start_are_those_of_cmd_sh_in_their_order() -> None:
+    section = README.split("## What happens at start")[1].split("\n## ")[0]
+    body = re.search(r"^start\(\) \{\n(.*?)^\}", (ROOT / "dockerable/cmd.sh").read_text(), re.M | re.S)
+    assert body
+    steps = re.findall(r"^    (\w+_\w+)$", body[1], re.M)
+    told = re.findall(r"^\d\. `(\w+)`", section, re.M)
+    assert told == [*steps, "supervise"]
+
+
+def test_what_is_where_names_what_exists() -> None:
+    block = README.split("## What is where")[1].split("```")[1]
+    folder = ""
+    for line in block.strip().splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+            assert (ROOT / folder).is_dir(), line
+        else:
+            assert (ROOT / folder / name).exists(), line
+
+
+def test_links_lead_somewhere() -> None:
+    for base, text in ((ROOT, README), (ROOT / "dockerable", CONTRACT)):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert target.startswith("https://") or (base / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks or would track."""
+    copy = tmp_path_factory.mktemp("clone") / "clone"
+    names = run("git", "ls-files", "-co", "--exclude-standard").stdout.split()
+    for name in names:
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+            (copy / name).chmod((ROOT / name).stat().st_mode)
+    return copy
+
+
+def test_a_new_environment_is_made_as_the_readme_says(tree: Path) -> None:
+    for command in [line for line, by in RUN_BY.items() if by == "here" and "prod" in line]:
+        run("sh", "-c", command, cwd=tree)
+    made = tree / "project/settings/prod"
+    composed = (made / "docker-compose.yml").read_text()
+    assert "www.example.com" in composed and "example" not in composed.replace("www.example.com", "")
+    assert (made / ".env").read_text().rstrip().endswith("COMPOSE_PROJECT_NAME=project-prod")
+    assert (made / "secrets.json").stat().st_mode & 0o007 == 0
+    assert (made / "letsencrypt").stat().st_mode & 0o027 == 0o020
+
+
+def test_it_is_an_ordinary_project_without_docker(tree: Path) -> None:
+    # The tests' own environment holds the same packages, so pip has nothing to fetch and all to compare.
+    run(sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", "requirements.txt", cwd=tree)
+    run(sys.executable, "manage.py", "migrate", cwd=tree)
+    assert "OK" in run(sys.executable, "manage.py", "test", cwd=tree).stderr
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "manage.py", "runserver", "--noreload", str(port)],
+        cwd=tree,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        page = wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/", trust_env=False))
+        assert page.status_code == 200
+        style = re.search(r'href="(/static/[^"]+\.css)"', page.text)
+        assert style and httpx.get(f"http://127.0.0.1:{port}{style[1]}", trust_env=False).status_code == 200
+    finally:
+        server.terminate()
+        server.wait(10)

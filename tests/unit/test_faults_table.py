@@ -1,0 +1,34 @@
+"""Every test that tests/README.md names exists, and every row names one."""
+
+import ast
+import re
+
+from tests.support.docker import ROOT
+
+TESTS = ROOT / "tests"
+README = (TESTS / "README.md").read_text()
+# Not a test of pytest's.
+COMMAND = "tests/run.sh soak"
+
+
+def rows() -> dict[str, list[str]]:
+    """Fault to what judges it, from all tables."""
+    found = re.findall(r"^\| (?!fault |---)(.*?) \| (.*) \|$", README, re.MULTILINE)
+    assert len({fault for fault, _ in found}) == len(found) > 50
+    return {fault: re.findall(r"`([^`]+)`", named) for fault, named in found}
+
+
+def existing() -> set[str]:
+    """All tests, as the tables name them."""
+    return {
+        f"{module.stem}::{node.name}"
+        for module in TESTS.glob("*/test_*.py")
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def test_each_fault_has_a_test_that_exists() -> None:
+    table = rows()
+    assert [fault for fault, named in table.items() if not named] == []
+    assert {name for named in table.values() for name in named} - existing() - {COMMAND} == set()
