@@ -8,8 +8,8 @@
 #   application  supervisord's program: clears what a killed uWSGI left, becomes uWSGI (bin/application)
 #   certificate  supervisord's program: becomes bin/certificate
 #   prepare_reload  bin/reload's: checks what is mounted now, renders nginx's configuration
-# Reads: the variables in dockerable/README.md
-# Writes: /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied); its lines to /run/log
+# Reads: the variables of the container in dockerable/VARIABLES.md
+# Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied); its lines to /run/log
 # Exits: 64, 65, 66, 73 or 78 when the start is refused, which bin/init passes on
 set -eu
 umask 0007
@@ -21,8 +21,9 @@ LOG=/run/log
 log() { echo "$*" >&2; }
 die() { status=$1; shift; log "$*"; exit "$status"; }
 
+# $1: --reload, where only what is mounted can have changed.
 check_environment() {
-    assignments=$(python3 -S -m dockerable.container.environment) || exit $?
+    assignments=$(/usr/bin/python3 -S -m dockerable.container.check_environment "$@") || exit $?
     eval "$assignments"
 }
 
@@ -32,7 +33,7 @@ prepare_data() {
     # Uploads that a killed container left half-way; beside media, so that keeping one is a rename.
     find "$DATA_DIR/tmp" -type f -delete
     # A container that starts takes what is mounted now, also where /run is no tmpfs.
-    rm -rf /run/pinned
+    rm -rf /run/snapshot
 }
 
 # nginx starts with the stored certificate or a temporary one; the certificate program gets better ones.
@@ -106,7 +107,7 @@ certificate() {
 
 # Nothing of what runs has changed when one of these ends it.
 prepare_reload() {
-    check_environment
+    check_environment --reload
     # The program, not the function.
     command application --check
     render_nginx_conf

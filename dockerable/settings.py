@@ -38,18 +38,13 @@ from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, SettingsConfigDict
 
 from dockerable.container import snapshot
+from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, CONFIG, NO_INPUT, SEVERITY
+from dockerable.container.places import SECRETS, not_writable, who
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-RUN_SECRETS = Path("/run/secrets")
-
-# The numbers are those of sysexits.h. os.EX_CONFIG and the others do not exist on Windows.
-EX_DATAERR = 65
-EX_NOINPUT = 66
-EX_CANTCREAT = 73
-EX_CONFIG = 78
-STATUS_ORDER = (EX_NOINPUT, EX_DATAERR, EX_CONFIG, EX_CANTCREAT)
+RUN_SECRETS = SECRETS
 
 
 def _split(value: object) -> object:
@@ -90,7 +85,7 @@ class EnvironmentSettings(BaseSettings):
         """
         settings, problems = _load(cls, folder)
         if settings is None:
-            status = min((problem.status for problem in problems), key=STATUS_ORDER.index)
+            status = min((problem.status for problem in problems), key=SEVERITY.index)
             raise SettingsError([problem.text for problem in problems], status)
         return settings
 
@@ -156,7 +151,7 @@ class _Reader:
         """Look at the sources that give text: variable, named file, /run/secrets."""
         key = name.upper()
         if text := os.environ.get(key):
-            return _Found(self._decode(name, text), f"the variable {key}", EX_CONFIG)
+            return _Found(self._decode(name, text), f"the variable {key}", CONFIG)
         named = os.environ.get(f"{key}_FILE")
         if named and f"{name}_file" not in self.fields:
             path = Path(named)
@@ -168,7 +163,7 @@ class _Reader:
                 return None
             path, text = there, _read_file(there, str(there), "correct the mount")
         text = text.removesuffix("\n").removesuffix("\r")
-        return _Found(self._decode(name, text), f"{key} in {path}", EX_DATAERR)
+        return _Found(self._decode(name, text), f"{key} in {path}", BAD_DATA)
 
     def _decode(self, name: str, text: str) -> object:
         """Do as pydantic-settings does: the text of a field that is no scalar is JSON."""
@@ -199,11 +194,11 @@ class _Reader:
                 self._refuse(f"{path} has {key} twice: remove one")
             elif name not in self.fields:
                 self._refuse(f"{path} has the unknown key {key}: {self._nearest(key)}")
-            stored[name] = _Found(value, f"{key} in {path}", EX_DATAERR)
+            stored[name] = _Found(value, f"{key} in {path}", BAD_DATA)
         return stored
 
     def _refuse(self, text: str) -> None:
-        self.problems.append(_Problem(EX_DATAERR, text))
+        self.problems.append(_Problem(BAD_DATA, text))
 
     def _nearest(self, key: str) -> str:
         from difflib import get_close_matches  # a good start does not need it
@@ -220,10 +215,10 @@ class _Reader:
                 f"{self.secrets_json} is missing, and nothing else gives {', '.join(keys)}: make"
                 f' it, as {{"{keys[0]}": "..."}}, or set the variable {keys[0]} or {keys[0]}_FILE'
             )
-            return [_Missing(EX_NOINPUT, text)]
+            return [_Missing(NO_INPUT, text)]
         place = f"put it into {self.secrets_json}, or " if self.secrets_json else ""
         text = "{0} is not set: " + place + "set the variable {0} or {0}_FILE"
-        return [_Problem(EX_CONFIG, text.format(key)) for key in keys]
+        return [_Problem(CONFIG, text.format(key)) for key in keys]
 
 
 def _load(settings_class: type[S], folder: Path | None) -> tuple[S | None, list[_Problem]]:
@@ -254,27 +249,27 @@ def _read_file(path: Path, subject: str, remedy: str) -> str:
     try:
         data = snapshot.copy_of(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise _Missing(EX_NOINPUT, f"{subject} does not exist: {remedy}") from None
+        raise _Missing(NO_INPUT, f"{subject} does not exist: {remedy}") from None
     except IsADirectoryError:
         text = f"{subject} is a directory, as Docker makes for a missing mount: {remedy}"
-        raise _Problem(EX_NOINPUT, text) from None
+        raise _Problem(NO_INPUT, text) from None
     except PermissionError:
         closed = (parent for parent in reversed(path.parents) if not os.access(parent, os.X_OK))
         target = next(closed, path)
         mend = f"chgrp {os.getgid()} {target} && chmod g+rX {target}"
-        raise _Problem(EX_NOINPUT, f"{subject} is not readable by {_who()}: {mend}") from None
+        raise _Problem(NO_INPUT, f"{subject} is not readable by {who()}: {mend}") from None
     except OSError as error:
-        raise _Problem(EX_NOINPUT, f"{subject} cannot be read: {error.strerror}") from None
+        raise _Problem(NO_INPUT, f"{subject} cannot be read: {error.strerror}") from None
     if data.startswith(b"\xef\xbb\xbf"):
         text = f"{subject} starts with a byte order mark: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}"
-        raise _Problem(EX_DATAERR, text)
+        raise _Problem(BAD_DATA, text)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         text = f"{subject} is not UTF-8 at line {line}, column {column}: save it as UTF-8"
-        raise _Problem(EX_DATAERR, text) from None
+        raise _Problem(BAD_DATA, text) from None
 
 
 class _Object(dict[str, object]):
@@ -296,7 +291,7 @@ def _parse_object(path: Path, text: str) -> list[tuple[str, object]]:
         if isinstance(value, _Object):
             return value.pairs
         problem = 'is not a JSON object: write {"KEY": "value"}'
-    raise _Problem(EX_DATAERR, f"{path} {problem}")
+    raise _Problem(BAD_DATA, f"{path} {problem}")
 
 
 def _warn_if_public(path: Path) -> None:
@@ -316,10 +311,10 @@ _SHOULD = {
 def _explain(error: ErrorDetails, found: dict[str, _Found]) -> _Problem:
     """Say one of pydantic's errors in our words."""
     name, *path = map(str, error["loc"] or ["settings"])
-    source = found.get(name) or _Found(None, name.upper(), EX_CONFIG)
+    source = found.get(name) or _Found(None, name.upper(), CONFIG)
     inner = f" at {'.'.join(path)}" if path else ""
     if error["type"] == "value_error":  # raised by a validator of the project
-        return _Problem(EX_CONFIG, f"{source.where}{inner} {error['ctx']['error']}")
+        return _Problem(CONFIG, f"{source.where}{inner} {error['ctx']['error']}")
     _, should, rest = error["msg"].partition("should ")
     text = _SHOULD.get(error["type"]) or (should + rest if should else f"is wrong: {error['msg']}")
     return _Problem(source.status, f"{source.where}{inner} {text}")
@@ -342,7 +337,7 @@ def make_folders(*folders: Path) -> None:
         except OSError as error:
             problems[folder] = _not_writable(folder, error)
     if problems:
-        raise SettingsError(list(problems.values()), EX_CANTCREAT)
+        raise SettingsError(list(problems.values()), CANNOT_CREATE)
 
 
 def kept_secret(path: Path) -> SecretStr:
@@ -358,7 +353,7 @@ def kept_secret(path: Path) -> SecretStr:
             _make_secret(path)
     except OSError as error:
         problem = _not_writable(path.parent, error)
-        status = EX_CANTCREAT
+        status = CANNOT_CREATE
     else:
         try:
             text = _read_file(path, str(path), "start again").strip()
@@ -367,7 +362,7 @@ def kept_secret(path: Path) -> SecretStr:
         else:
             if text:
                 return SecretStr(text)
-            problem, status = f"{path} is empty: remove it, and a new one is made", EX_DATAERR
+            problem, status = f"{path} is empty: remove it, and a new one is made", BAD_DATA
     raise SettingsError([problem], status)
 
 
@@ -388,15 +383,6 @@ def _make_secret(path: Path) -> None:
 
 
 def _not_writable(folder: Path, error: OSError) -> str:
-    if not isinstance(error, PermissionError):
-        return f"{folder} cannot be written: {error.strerror}"
-    uid, gid = os.getuid(), os.getgid()
-    if os.path.lexists(folder):
-        if os.statvfs(folder).f_flag & os.ST_RDONLY:
-            return f"{folder} is on a read-only file system: mount a volume there"
-        return f"{folder} is not writable by {_who()}: chown -R {uid}:{gid} {folder}"
-    return f"{folder} cannot be made by {_who()}: install -d -o {uid} -g {gid} {folder}"
-
-
-def _who() -> str:
-    return f"uid {os.getuid()} (gid {os.getgid()})"
+    if isinstance(error, PermissionError):
+        return not_writable(folder)
+    return f"{folder} cannot be written: {error.strerror}"

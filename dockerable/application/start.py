@@ -10,7 +10,7 @@ a crash takes the copy that was in service: what is mounted by then is for `relo
 With --check-settings it loads the settings as they are mounted, reports and ends; with --check, which is bin/reload's,
 it does so with a new copy and the WSGI application, and warns of migrations that are not applied.
 Reads: RUN_MIGRATIONS, UWSGI_RELOAD_ON_RSS; with --check DOCKERABLE_COPY, the place of the copy.
-Writes: /run/pinned; /run/failure where starting again would not help.
+Writes: /run/snapshot; /run/failure where starting again would not help.
 Exits: the status of SettingsError (65, 66, 73, 78); 70 the application or a migration fails; 73 no copy can be made.
 """
 
@@ -136,9 +136,9 @@ def make_sqlite_files() -> None:
             try:
                 descriptor = os.open(file, (os.O_CREAT if file == name else 0) | os.O_RDWR, 0o660)
             except PermissionError:
-                from dockerable.container.environment import not_writable
+                from dockerable.container.places import not_writable
 
-                raise Final(CANNOT_CREATE, [not_writable(file, str(Path(name).parent))]) from None
+                raise Final(CANNOT_CREATE, [not_writable(Path(file))]) from None
             except FileNotFoundError:
                 if file == name:
                     raise
@@ -264,7 +264,7 @@ def prepare(copy: Path | None) -> None:
         left = pin(copy)
     else:
         snapshot.use()
-        if snapshot.finder.pin and snapshot.finder.pin.folders:
+        if snapshot.finder.snapshot and snapshot.finder.snapshot.folders:
             log("starting again with what was loaded last; what was mounted since then waits for a reload")
     load_settings()
     refuse_insecure()

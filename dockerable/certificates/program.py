@@ -58,8 +58,7 @@ def log(message: str) -> None:
 
 def load() -> tuple[Request, dict[str, str]]:
     """The request and the checked variables; ends with 64 where HTTPS is off or a variable is wrong."""
-    report = environment.Report()
-    environment.check_variables(os.environ, report)
+    report = environment.read()
     if report.errors or report.values["USE_SSL"] != "on":
         log("error: " + "; ".join([text for _, text in report.errors] or ["USE_SSL is off"]))
         sys.exit(64)

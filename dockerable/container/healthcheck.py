@@ -5,14 +5,13 @@ HEALTH_PATH that page of the project, where anything below 500 is healthy. Print
 Exits: 0 healthy, 1 not (Docker reserves every other status).
 """
 
-import os
-
+from dockerable.container import environment
 from dockerable.container.probes import get
 
 
 def main(_: list[str]) -> int:
     """Ask and print one line. Returns 0 where the site is healthy, else 1."""
-    page = os.environ.get("HEALTH_PATH", "")
+    page = environment.read(required=False).values.get("HEALTH_PATH", "")
     path = page or "/dockerable/live"
     try:
         status, body = get(path)

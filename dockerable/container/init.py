@@ -13,7 +13,8 @@ import select
 import signal
 import time
 
-from dockerable.container import limits
+from dockerable.container import limits, variables
+from dockerable.container.kinds import Invalid
 from dockerable.container.relay import FOLDER, Relay
 from dockerable.container.watchdog import Watchdog
 
@@ -142,11 +143,19 @@ def verdict(status: int, stopping: bool, broken: str, oom_kills: int, relay: Rel
     return SOFTWARE, f"error: supervisord {how}"
 
 
+def log_format() -> str:
+    """LOG_FORMAT, needed before the start has checked it; the default where it is wrong, which the start reports."""
+    variable = variables.VARIABLES["LOG_FORMAT"]
+    with contextlib.suppress(Invalid):
+        return variable.check(os.environ.get("LOG_FORMAT") or variable.default_of({}))
+    return variable.default_of({})
+
+
 def main(_: list[str]) -> int:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(FAILURE)
     try:
-        relay = Relay(json=os.environ.get("LOG_FORMAT", "").lower() == "json")
+        relay = Relay(json=log_format() == "json")
     except OSError as reason:
         remedy = "(remedy: --tmpfs /run:mode=0770, as in the compose files)"
         print(f"cmd: error: {reason.filename} cannot be made: {reason.strerror} {remedy}", flush=True)

@@ -1,4 +1,4 @@
-"""What the container may use: CPUs and memory by its cgroup, version 1 or 2; and a request: seconds.
+"""What the container may use: CPUs and memory by its cgroup, version 1 or 2.
 
 The functions read the container's limits as it sees them at its own `/sys/fs/cgroup`; a host without
 limits gives the machine's own size. The `root` argument is for tests.
@@ -20,8 +20,6 @@ SHARED_MEMORY = 24 * MIB
 # The least resident memory at which a worker is replaced; one that serves the start page has 51 MB.
 LEAST_WORKER_MEMORY = 80 * MIB
 MOST_PROCESSES = 32
-# Seconds that a request may take where UWSGI_HARAKIRI says nothing else.
-HARAKIRI = 60
 
 
 def _read(path: Path) -> str:
@@ -77,8 +75,3 @@ def oom_kills(root: Path = CGROUP) -> int | None:
     events = _read(root / "memory.events") or _read(root / "memory/memory.oom_control")
     found = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
     return int(found[1]) if found else None
-
-
-def harakiri() -> int:
-    """Seconds that a request may take; for programs to which cmd.sh does not hand its checked variables."""
-    return int(os.environ.get("UWSGI_HARAKIRI") or HARAKIRI)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 APP = Path("/app")
+# Elsewhere this is a project on its developer's machine.
+IN_CONTAINER = Path(__file__).is_relative_to(APP)
 SECRETS = Path("/run/secrets")
 
 # The checked values of all variables, for every program that starts later (environment.py).
@@ -38,3 +40,25 @@ ROOM_IN_RUN = "(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)"
 def who() -> str:
     """This process's user, for messages."""
     return f"uid {os.getuid()} (gid {os.getgid()})"
+
+
+def group_may_write(folder: Path | str, gid: int) -> str:
+    """The command that makes all of a folder writable for a group; root's."""
+    return f"chgrp -R {gid} {folder} && chmod -R g+rwX {folder}"
+
+
+def not_writable(place: Path) -> str:
+    """That this user may not write or make a file or folder, and the remedy; one line.
+
+    The remedy gives the group access, since the container's uid may change while its gid is always 0.
+    """
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return f"{place} is on a read-only file system: mount a volume there (volumes: ['data:{place}'])"
+    if IN_CONTAINER:
+        mount = next((path for path in (there, *there.parents[:-1]) if path.is_mount()), there)
+        command = f"docker run --rm -u 0 -v VOLUME:{mount} IMAGE sh -c '{group_may_write(mount, 0)}'"
+        return f"{place} cannot be written by uid {os.getuid()} (remedy, on the host: {command})"
+    gid = os.getgid()
+    command = group_may_write(place, gid) if there == place else f"install -d -m 2770 -g {gid} {place}"
+    return f"{place} cannot be written by {who()} (remedy: sudo sh -c '{command}')"

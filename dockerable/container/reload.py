@@ -5,7 +5,7 @@ Usage: docker exec CONTAINER reload
 First everything is checked as at a start (cmd.sh prepare_reload); where something is refused, or this program ends by
 then, what runs is as before. Then nginx takes its configuration anew, and uWSGI replaces one worker after the other,
 each when it has answered what it had. Variables cannot change in a running container, and migrations are not applied.
-Reads: UWSGI_HARAKIRI. Writes: /run/nginx, /run/pinned
+Reads: UWSGI_HARAKIRI. Writes: /run/nginx, /run/snapshot
 Exits: 0; 64 called by another uid; 70 not all workers were replaced in time; 73 /run cannot be written; 75 the site
 is starting or stopping; 78 what is mounted now, or nginx's configuration, is refused; 130 ended by SIGINT or SIGTERM.
 """
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from dockerable.container import limits, snapshot
+from dockerable.container import environment, snapshot
 from dockerable.container.probes import STATS, ask
 
 USAGE, SOFTWARE, CANNOT_CREATE, TRY_LATER, CONFIG, INTERRUPTED = 64, 70, 73, 75, 78, 130
@@ -125,7 +125,7 @@ def replace_workers() -> int:
         raise Refused(TRY_LATER, GONE)
     begin_chain()
     # A worker may answer what it has for as long as harakiri allows.
-    patience = LOADING + limits.harakiri()
+    patience = LOADING + int(environment.read(required=False).values["UWSGI_HARAKIRI"])
     left, until = len(before), time.monotonic() + patience
     at_work = time.monotonic()
     while left:

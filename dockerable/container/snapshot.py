@@ -6,11 +6,11 @@ and of the small files beside them (secrets.json), is made first, the check load
 gives it to the workers until the next copy has passed its check. The files of /run/secrets, and those that
 variables named *_FILE name, are copied too, for dockerable/settings.py, which asks here before it reads.
 
-/run/pinned/NUMBER stands for /app: the copied folders are in their places in it, everything else is a link
+/run/snapshot/NUMBER stands for /app: the copied folders are in their places in it, everything else is a link
 to the original, so paths that settings derive from __file__ lead where they would have led. Code keeps the
 original path: a traceback names the file that the user has.
 
-/run/pinned/current leads to the copy in service. Where one is that is still to be checked only its maker knows, so
+/run/snapshot/current leads to the copy in service. Where one is that is still to be checked only its maker knows, so
 it enters service by its maker's `commit` alone, and one whose maker was killed not at all.
 """
 
@@ -27,11 +27,11 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-APP = Path("/app")
-SECRETS, PINNED = Path("/run/secrets"), Path("/run/pinned")
-CURRENT = PINNED / "current"
+from dockerable.container.places import APP, SECRETS, SNAPSHOT
+
+CURRENT = SNAPSHOT / "current"
 # In a copy: the folders that it holds, one a line; the files of other places, under their whole paths.
-LIST, FILES = ".pinned", ".files"
+LIST, FILES = ".snapshot", ".files"
 # /run is memory, and for a moment two copies are in it. Bytes of one; files and folders; bytes of a file without code.
 MOST_BYTES, MOST_ENTRIES, MOST_DATA = 4 << 20, 4000, 64 << 10
 
@@ -97,7 +97,7 @@ class Copy:
         copy_file(Path(entry.path), target)
 
 
-class Pin:
+class Snapshot:
     """One copy: where it is and what it holds."""
 
     def __init__(self, root: Path) -> None:
@@ -138,31 +138,31 @@ class Finder:
     def __init__(self) -> None:
         self.link: Path | None = None
         self.pid = 0
-        self.kept: Pin | None = None
+        self.kept: Snapshot | None = None
 
     @property
-    def pin(self) -> Pin | None:
-        """The copy of this process, None where nothing is pinned."""
+    def snapshot(self) -> Snapshot | None:
+        """The copy of this process, None where there is no snapshot."""
         if self.pid != os.getpid():
             self.pid, self.kept = os.getpid(), None
             with contextlib.suppress(FileNotFoundError):
                 if self.link:
-                    self.kept = Pin(self.link.resolve(strict=True))
+                    self.kept = Snapshot(self.link.resolve(strict=True))
         return self.kept
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The module's spec, where it is in the copy."""
-        if not (pin := self.pin):
+        if not (found := self.snapshot):
             return None
         name = fullname.rpartition(".")[2]
         places = []
         for entry in sys.path if path is None else path:
             folder = os.path.abspath(entry) if isinstance(entry, str) else ""  # noqa: PTH100
-            folder = pin.original(folder)
-            copied = pin.place(f"{folder}/{name}")
-            if copied.startswith(pin.root):
+            folder = found.original(folder)
+            copied = found.place(f"{folder}/{name}")
+            if copied.startswith(found.root):
                 places.append(os.path.dirname(copied))  # noqa: PTH120
         spec = PathFinder.find_spec(fullname, places, target) if places else None
         if spec and isinstance(spec.loader, SourceFileLoader):
@@ -183,12 +183,12 @@ def use(link: Path = CURRENT) -> None:
 
 def original(path: str | Path) -> Path:
     """The mounted file of which `path` is the copy in use; for messages."""
-    return Path(finder.pin.original(str(path))) if finder.pin else Path(path)
+    return Path(finder.snapshot.original(str(path))) if finder.snapshot else Path(path)
 
 
 def copy_of(path: Path) -> Path:
     """The copy in use of a mounted file, or the file itself; for reading."""
-    return Path(finder.pin.file(str(path.absolute()))) if finder.pin else path
+    return Path(finder.snapshot.file(str(path.absolute()))) if finder.snapshot else path
 
 
 def mounts(table: str) -> list[Path]:
@@ -201,12 +201,12 @@ def mounts(table: str) -> list[Path]:
 
 def place() -> Path:
     """Where the next copy goes; no other has ever been there, also none that is being made or loaded still."""
-    return PINNED / str(time.monotonic_ns())
+    return SNAPSHOT / str(time.monotonic_ns())
 
 
 def make(root: Path) -> dict[Path, str]:
     """Make the copy `root`. Returns what is used in its place, without one: folder to reason. Raises OSError."""
-    PINNED.mkdir(0o770, exist_ok=True)
+    SNAPSHOT.mkdir(0o770, exist_ok=True)
     root.mkdir(0o770)
     folders: list[Path] = []
     left: dict[Path, str] = {}
@@ -263,7 +263,7 @@ def lead_to(folder: Path, root: Path) -> None:
 
 def commit(root: Path) -> None:
     """Put a copy that has been checked into service, for the processes that begin from now on. Raises OSError."""
-    link = PINNED / "next"
+    link = SNAPSHOT / "next"
     link.unlink(missing_ok=True)
     link.symlink_to(root.name)
     link.rename(CURRENT)
@@ -276,7 +276,7 @@ def discard(*, older: bool = False) -> None:
     """
     name = CURRENT.resolve().name
     in_service = int(name) if name.isdigit() else 0
-    for copy in PINNED.glob("[0-9]*"):
+    for copy in SNAPSHOT.glob("[0-9]*"):
         number = int(copy.name)
         if number > in_service or (older and number < in_service):
             shutil.rmtree(copy, ignore_errors=True)

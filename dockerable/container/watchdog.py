@@ -7,27 +7,23 @@ are busy with slow requests are well. Nothing counts before uWSGI accepts reques
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dockerable.container import limits
+from dockerable.container import environment, limits
 from dockerable.container.probes import PATIENCE, STATS, ask, get
 
 READY = Path("/run/ready")
 EVERY = 5.0  # seconds between two questions
 # The longest that two questions take. A turn that takes longer tells of the machine, or of a pause, not of the site.
 TURN = EVERY + 2 * PATIENCE + 1
-# Seconds beyond harakiri. A worker that it kills may need the least to be back.
-LEAST_MARGIN, DEFAULT_MARGIN = 10, 30
 
 
 def timeout() -> float:
-    """Seconds without a sign of life after which the site is broken; 0: never. cmd.sh has checked the variables."""
-    given = os.environ.get("WATCHDOG_TIMEOUT", "")
-    return float(given or limits.harakiri() + DEFAULT_MARGIN)
+    """Seconds without a sign of life after which the site is broken, as the start has found; 0: never."""
+    return float(environment.stored().get("WATCHDOG_TIMEOUT", 0))
 
 
 def alive() -> bool:

@@ -14,7 +14,9 @@ import crossplane
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from dockerable.container import environment
+from dockerable.container import variables as table
+from dockerable.container.exit_status import USAGE
+from dockerable.container.report import Report
 from tests.support.docker import IMAGE, LABEL, ROOT, docker, unique
 from tests.support.values import CANDIDATES, FILE
 from tests.support.wait import wait_until
@@ -103,12 +105,12 @@ def parse(text: str) -> list[Directive]:
 
 def accepted(variables: dict[str, str]) -> dict[str, str]:
     """Those that pass by themselves; every refusal is one line that can be printed, and keeps the value's end."""
-    report = environment.Report()
+    report = Report()
     # Its default stands in a file of the image.
     variables = {**HARMLESS, **{name: value for name, value in variables.items() if value or name not in HARMLESS}}
-    environment.check_variables(variables, report)
+    table.check(variables, report)
     for status, message in report.errors:
-        assert status == environment.USAGE
+        assert status == USAGE
         assert message.isprintable() and len(message) < 1000, message
     refused = {message.split("=")[0].split(":")[0].split()[0] for _, message in report.errors}
     kept = HARMLESS | {name: value for name, value in variables.items() if name not in refused}
@@ -116,7 +118,7 @@ def accepted(variables: dict[str, str]) -> dict[str, str]:
         if not (kept.get(one) and kept.get(other)):
             kept.pop(one, None)
             kept.pop(other, None)
-    return {name: FILE if value and name in environment.FILES else value for name, value in kept.items()}
+    return {name: FILE if value and name in table.FILES else value for name, value in kept.items()}
 
 
 def shape(files: dict[str, str]) -> dict[str, list]:

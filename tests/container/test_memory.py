@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
-from dockerable.container import environment, limits, watchdog
+from dockerable.container import limits, watchdog
 from tests.support.http import parse, read_all
 from tests.support.load import load
 from tests.support.stack import WORKERS_DIE, Stack
@@ -177,59 +176,3 @@ def test_a_bound_below_what_the_application_needs_is_raised(new_stack: Callable[
     new_stack(stack).up()
     assert len(workers(stack)) == 1
     assert "django: warning: UWSGI_RELOAD_ON_RSS=20 is too little for an application that takes" in stack.logs()
-
-
-# Files of version 1 and 2 as they are, shortened.
-OOM = {
-    "memory.events": "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n",
-    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n",
-}
-
-
-@pytest.mark.parametrize("file", OOM)
-def test_kills_are_counted(tmp_path: Path, file: str) -> None:
-    assert limits.oom_kills(tmp_path) is None
-    place = tmp_path / file
-    place.parent.mkdir(exist_ok=True)
-    for kills in (0, 1, 23):
-        place.write_text(OOM[file].format(kills))
-        assert limits.oom_kills(tmp_path) == kills
-    # Linux before 4.13 does not count.
-    place.write_text("oom_kill_disable 0\nunder_oom 0\n")
-    assert limits.oom_kills(tmp_path) is None
-
-
-@pytest.mark.parametrize("megabytes", [32, 128, 192, 256, 384, 512, 1024, 8192])
-def test_the_default_workers_fit_into_the_limit(tmp_path: Path, megabytes: int) -> None:
-    (tmp_path / "memory.max").write_text(str(megabytes * MIB))
-    processes = limits.default_processes(tmp_path)
-    each = limits.worker_memory(processes, tmp_path)
-    assert each >= 80 * MIB
-    if megabytes >= 192:
-        assert limits.fits(processes, each, tmp_path)
-        assert not limits.fits(processes, 2 * each, tmp_path)
-        assert not limits.fits(64 * processes, each, tmp_path)
-
-
-def test_the_bound_is_derived_unless_set_and_too_much_is_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "memory.max").write_text(str(512 * MIB))
-    monkeypatch.setattr(limits.worker_memory, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(limits.memory, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(limits.fits, "__defaults__", (tmp_path,))
-
-    def bound(processes: str, each: str) -> tuple[str, list[str]]:
-        monkeypatch.setenv("UWSGI_PROCESSES", processes)
-        report = environment.Report()
-        values = {"UWSGI_PROCESSES": processes, "UWSGI_RELOAD_ON_RSS": each}
-        environment.bound_memory(values, report)
-        return values["UWSGI_RELOAD_ON_RSS"], report.warnings
-
-    assert bound("4", "") == ("120", [])
-    assert bound("4", "100") == ("100", [])
-    assert bound("4", "0") == ("0", [])
-    each, (warning,) = bound("16", "")
-    assert each == "80"
-    assert "UWSGI_PROCESSES=16 " in warning
-    assert "limit of 512 MB" in warning

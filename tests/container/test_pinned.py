@@ -162,7 +162,7 @@ def test_what_was_checked_does_not_enter_service_where_nginx_ends_the_reload(sit
     assert (status, "nginx serves on with its old configuration" in told) == (78, True), told
     crash_master(site)
     assert site.served() == {(1, 1, "1")}
-    assert len([name for name in site.exec("ls", "/run/pinned").split() if name.isdigit()]) == 1
+    assert len([name for name in site.exec("ls", "/run/snapshot").split() if name.isdigit()]) == 1
     site.set_version(1)
 
 
@@ -201,13 +201,13 @@ def test_a_traceback_names_the_mounted_file(site: Mounted) -> None:
     assert site.get("/crash").status_code == 500
     line = URLS[: URLS.index("raise RuntimeError")].count("\n") + 1
     wait_until(lambda: f'File "/app/project/settings/prod/urls.py", line {line}, in crash' in site.logs())
-    assert "/run/pinned" not in site.logs()
+    assert "/run/snapshot" not in site.logs()
 
 
 def test_copies_are_closed_to_others_and_old_ones_removed(site: Mounted) -> None:
     for _ in range(2):
         assert site.reload()[0] == 0
-    found = site.exec("sh", "-c", "cd /run/pinned && ls && find . ! -type l -printf '%m %f\n' | sort -u").splitlines()
+    found = site.exec("sh", "-c", "cd /run/snapshot && ls && find . ! -type l -printf '%m %f\n' | sort -u").splitlines()
     assert len([name for name in found if name.isdigit()]) == 1
     assert "660 secrets.json" in found
     assert {line.split()[0] for line in found if " " in line} == {"660", "770"}
@@ -235,7 +235,7 @@ def test_what_is_too_large_is_used_in_its_place_and_said(new_stack: Callable[[St
 @pytest.mark.slow
 def test_without_a_mount_nothing_is_copied(new_stack: Callable[[Stack], Stack]) -> None:
     stack = new_stack(Stack()).up()
-    assert stack.exec("sh", "-c", "ls -A /run/pinned/current/") == ".pinned"
+    assert stack.exec("sh", "-c", "ls -A /run/snapshot/current/") == ".snapshot"
     stack.exec("reload")
     assert stack.get().status_code == 200
 

@@ -79,7 +79,7 @@ def test_what_is_broken_is_refused_and_no_worker_is_touched(name: str, text: str
     assert status == 78
     assert told in said
     assert said.splitlines()[-1] == "reload: error: refused (above: why); what was loaded before serves on"
-    assert "/run/pinned" not in said
+    assert "/run/snapshot" not in said
     assert (site.workers(), site.served()) == before
 
 
@@ -157,7 +157,7 @@ def test_each_worker_is_replaced_once_however_long_one_is_busy(site: Mounted) ->
 
 def test_a_reload_after_one_that_was_ended_replaces_all_workers(site: Mounted) -> None:
     def in_service() -> str:
-        return site.exec("readlink", "/run/pinned/current")
+        return site.exec("readlink", "/run/snapshot/current")
 
     # Its question to uWSGI may be ended too.
     site.allowed.append(r"write\(\): Broken pipe \[core/stats\.c")
@@ -173,16 +173,16 @@ def test_a_reload_after_one_that_was_ended_replaces_all_workers(site: Mounted) -
         site.exec("sh", "-c", f"kill -INT {' '.join(site.running('bin/reload'))}")
         assert first.result()[0] == 130
         # What serves until then still has its copy.
-        assert before in site.exec("ls", "/run/pinned").split()
+        assert before in site.exec("ls", "/run/snapshot").split()
         site.set_version(3)
         second = pool.submit(site.reload)
         wait_until(lambda: site.running("bin/reload"))
-        assert before in site.exec("ls", "/run/pinned").split()
+        assert before in site.exec("ls", "/run/snapshot").split()
         assert slow.result().status_code == 200
         status, told = second.result()
     assert status == 0, told
     assert site.served() == {(3, 3, "3")}
-    assert len([name for name in site.exec("ls", "/run/pinned").split() if name.isdigit()]) == 1
+    assert len([name for name in site.exec("ls", "/run/snapshot").split() if name.isdigit()]) == 1
 
 
 def test_a_reload_does_not_wait_for_a_uwsgi_that_was_killed(site: Mounted) -> None:
@@ -205,7 +205,7 @@ def test_a_reload_does_not_wait_for_a_uwsgi_that_was_killed(site: Mounted) -> No
     ("fault", "mend", "cause", "refused"),
     [
         ("cat /dev/zero >/run/full", "rm /run/full", "No space left on device", 78),
-        ("chmod 500 /run/pinned", "chmod 770 /run/pinned", "Permission denied", 73),
+        ("chmod 500 /run/snapshot", "chmod 770 /run/snapshot", "Permission denied", 73),
     ],
     ids=["full", "closed"],
 )

@@ -7,14 +7,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from dockerable.container import environment, limits, watchdog
+from dockerable.container import watchdog
 from tests.support.docker import LABEL, docker, run, unique
 from tests.support.environments import LOCAL, MODULE, postgres_image, settings_folder
 from tests.support.load import load
@@ -227,49 +225,3 @@ def test_a_program_that_is_killed_ten_times_in_two_minutes_is_given_up(new_stack
         site.exec("sh", "-c", KILL_NGINX)
     assert site.wait_end() == 70
     assert site.last_line() == "cmd: error: nginx ended 10 times within 120 s, the last time it was killed by signal 9"
-
-
-@pytest.mark.parametrize("harakiri", ["", "1", "3600"])
-def test_unset_it_waits_longer_than_harakiri_by_more_than_the_least_that_is_accepted(
-    harakiri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WATCHDOG_TIMEOUT", "")
-    monkeypatch.setenv("UWSGI_HARAKIRI", harakiri)
-    report = environment.Report()
-    environment.check_variables({"UWSGI_HARAKIRI": harakiri, "DJANGO_SETTINGS_MODULE": MODULE}, report)
-    checked = int(report.values["UWSGI_HARAKIRI"])
-    assert limits.harakiri() == checked
-    assert watchdog.timeout() == checked + 30 > checked + watchdog.LEAST_MARGIN
-
-
-class Ended(Exception):
-    """The clock's end."""
-
-
-def silence(monkeypatch: pytest.MonkeyPatch, *turns: tuple[float, tuple[int, int] | None]) -> str:
-    """The reason for which the watchdog ends a silent site; each turn takes so many seconds and sees such figures."""
-    left, reasons, clock = list(turns), [""], [0.0]
-
-    def sleep(_: float) -> None:
-        if not left:
-            raise Ended
-        clock[0] += left[0][0]
-
-    monkeypatch.setenv("WATCHDOG_TIMEOUT", "40")
-    monkeypatch.setattr(watchdog, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0]))
-    monkeypatch.setattr(watchdog, "READY", Path("/"))
-    monkeypatch.setattr(watchdog, "alive", lambda: False)
-    monkeypatch.setattr(watchdog, "progress", lambda: left.pop(0)[1])
-    with suppress(Ended):
-        watchdog.Watchdog(reasons.append).run()
-    return reasons[-1]
-
-
-def test_silence_counts_from_the_last_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "for 40 s" in silence(monkeypatch, *[(10, (7, 0))] * 5)
-    assert silence(monkeypatch, *[(10, (7, 0))] * 4, *[(10, (8, 0))] * 4, *[(10, (8, 1))] * 4) == ""
-    assert "does not answer either" in silence(monkeypatch, *[(10, None)] * 5)
-
-
-def test_a_pause_of_the_whole_container_counts_as_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert silence(monkeypatch, (10, (7, 0)), (3600, (7, 0)), (10, (7, 0))) == ""

@@ -1,7 +1,7 @@
 """Runs inside a container of the image: checks and renders one environment a line, by the image's own programs.
 
 Listens on the Unix socket /exchange/socket. Takes JSON objects of variables; gives for each one: the `status`,
-`stdout` and `stderr` of `dockerable.environment`, and where it gave assignments, what cmd.sh's own step made of
+`stdout` and `stderr` of `check_environment`, and where it gave assignments, what cmd.sh's own step made of
 them: `rendered` (its exit status), `said` and `files`.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, "/app")
 
-from dockerable.container import environment
+from dockerable.container import check_environment, checks
 
 INHERITED = dict(os.environ)
 SCRIPT = Path("/tmp/render.sh")
@@ -29,7 +29,7 @@ assert CALL == 'main "$@"', CALL
 def check() -> dict:
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        status = environment.main()
+        status = check_environment.main([])
     return {"status": status, "stdout": stdout.getvalue(), "stderr": stderr.getvalue()}
 
 
@@ -41,7 +41,7 @@ def render(assignments: str) -> dict:
 
 
 # It loads Django, only to have more to say beside an error.
-environment.check_settings = lambda *_: None
+checks.check_settings = lambda *_: None
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("/exchange/socket")
 Path("/exchange/socket").chmod(0o777)

@@ -4,7 +4,8 @@ import os
 
 from hypothesis import strategies as st
 
-from dockerable.container import environment
+from dockerable.container import kinds
+from dockerable.container.variables import CONTAINER, Variable
 
 FILE = "/etc/hostname"
 TOKENS = [
@@ -24,28 +25,27 @@ many_names = st.integers(1, 2000).map(lambda number: " ".join(f"{'x' * 30}{one}.
 many_networks = st.integers(1, 5000).map(lambda number: " ".join(f"10.{i >> 8}.{i & 255}.0/24" for i in range(number)))
 number = st.one_of(st.sampled_from(["0", "1"]), st.integers(-1, 130).map(str), st.integers(0, 2**33).map(str))
 
-# By the function that checks it.
+# By the name of the kind.
 USUAL = {
     "module": st.from_regex(r"[a-z_]\w{0,9}(\.[a-z]\w{0,9}){0,3}", fullmatch=True),
-    "server_names": st.lists(name | special, min_size=1, max_size=6).map(" ".join) | many_names,
-    "switch": st.sampled_from([*environment.SWITCH, "ON", "False", "ture"]),
-    "mail_address": st.emails(),
-    "https_url": st.from_regex(r"https://[\w.]{1,20}(:\d{1,5})?(/[\w.~?&=%+-]{0,20})?", fullmatch=True),
+    "server names": st.lists(name | special, min_size=1, max_size=6).map(" ".join) | many_names,
+    "switch": st.sampled_from([*kinds.SWITCH, "ON", "False", "ture"]),
+    "mail address": st.emails(),
+    "URL": st.from_regex(r"https://[\w.]{1,20}(:\d{1,5})?(/[\w.~?&=%+-]{0,20})?", fullmatch=True),
     "word": st.from_regex(r"[\w-]{0,12}", fullmatch=True),
     "file": st.sampled_from([FILE, "/nowhere", "relative", "/a b"]),
     "networks": st.lists(network, max_size=6).map(" ".join) | many_networks,
     "path": st.from_regex(r"/[!-~]{0,40}", fullmatch=True),
     "size": st.builds("{}{}".format, st.integers(0, 10**7), st.sampled_from(["", *"kKmMgGtT"])),
-    "one_of": st.sampled_from(["text", "json", "JSON", "debug", "Info", "critical"]),
-    "integer": number,
-    "or_nothing": number | st.just(""),
+    "choice": st.sampled_from(["text", "json", "JSON", "debug", "Info", "critical"]),
+    "whole number": number | st.just(""),
 }
 hostile = st.lists(st.sampled_from(TOKENS), max_size=8).map("".join)
 hostile |= st.text(max_size=20) | st.binary(max_size=12).map(os.fsdecode)
 
 
-def kind(variable: environment.Variable) -> str:
-    return variable.check.__qualname__.partition(".")[0]
+def kind(variable: Variable) -> str:
+    return variable.kind.name
 
 
 def values(usual: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -61,7 +61,7 @@ def values(usual: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 # None: not set.
-DRAWN = {one.name: st.none() | values(USUAL[kind(one)]) for one in environment.VARIABLES}
+DRAWN = {one.name: st.none() | values(USUAL[kind(one)]) for one in CONTAINER.values()}
 # HTTPS has more to be wrong with.
 DRAWN["USE_SSL"] |= st.sampled_from(["on", "off"]) | st.just("on") | st.just("on")
 CANDIDATES = st.fixed_dictionaries(DRAWN).map(

@@ -13,7 +13,8 @@ from dockerable.certificates import certbot as renewal
 from dockerable.certificates import pairs as certificates
 from dockerable.certificates.certbot import Attempts
 from dockerable.certificates.pairs import Request
-from dockerable.container import environment
+from dockerable.container import variables
+from dockerable.container.report import Report
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -63,10 +64,10 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 
 def values(**given: str) -> dict[str, str]:
     """The checked variables of a site over HTTPS."""
-    report = environment.Report()
+    report = Report()
     site = {"NGINX_SERVER_NAME": "example.test www.example.test", "USE_SSL": "on", "EMAIL_ADDRESS": "a@example.test"}
     settings = {"DJANGO_SETTINGS_MODULE": "project.settings.local.settings"}
-    environment.check_variables({**settings, **site, **given}, report)
+    variables.check({**settings, **site, **given}, report)
     assert not report.errors
     return report.values
 

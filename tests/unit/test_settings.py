@@ -344,9 +344,9 @@ def test_folders_that_cannot_be_written_are_all_listed(open_folder: Path) -> Non
     open_folder.chmod(0o755)
     assert status == 73
     first, second, third = message.splitlines()
-    assert first.startswith(f"{there} is not writable by uid ") and ": chown -R " in first
-    assert second.startswith(f"{new} cannot be made by uid ") and ": install -d " in second
-    assert all(line.endswith(f" {path}") for line, path in ((first, there), (second, new)))
+    assert first.startswith(f"{there} cannot be written by uid ") and "(remedy: sudo sh -c 'chgrp -R " in first
+    assert second.startswith(f"{new} cannot be written by uid ") and "(remedy: sudo sh -c 'install -d " in second
+    assert all(line.endswith(f" {path}')") for line, path in ((first, there), (second, new)))
     assert third == f"{file} cannot be written: File exists"
 
 
@@ -362,7 +362,7 @@ def test_a_secret_that_cannot_be_made_names_uid_and_command(open_folder: Path) -
     status, message = as_nobody(lambda: kept_secret(open_folder / "key"))
     open_folder.chmod(0o755)
     assert status == 73
-    assert "is not writable by uid" in message and message.endswith(f" {open_folder}")
+    assert "cannot be written by uid" in message and message.endswith(f" {open_folder}')")
 
 
 # Files that everybody can read

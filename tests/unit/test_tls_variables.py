@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dockerable.container import environment
-from dockerable.container.environment import Report
+from dockerable.container import checks, variables
+from dockerable.container.report import Report
 
 GOOD = {
     "NGINX_SERVER_NAME": "www.example.com",
@@ -61,13 +61,13 @@ FAILING = {
     "HSTS_SECONDS": ["-1", "2147483648", "a year", "1.5"],
     "NGINX_HTTP3": ["enabled"],
 }
-CHECKED = {variable.name for variable in environment.VARIABLES}
+CHECKED = set(variables.CONTAINER)
 
 
 def check(**changes: str) -> Report:
     """The report on the variables alone."""
     report = Report()
-    environment.check_variables({**GOOD, **changes}, report)
+    variables.check({**GOOD, **changes}, report)
     return report
 
 
@@ -75,7 +75,7 @@ def check_tls(folder: Path, **changes: str) -> Report:
     """The report on what HTTPS needs beside its variables, with `folder` as certbot's."""
     report = check(**changes)
     assert not report.errors
-    environment.check_tls(report, folder)
+    checks.check_tls(report, folder)
     return report
 
 
@@ -155,14 +155,14 @@ def test_an_address_needs_the_short_lived_profile(address: str, tmp_path: Path) 
 def test_what_goes_together_is_asked_for_together(one: str, other: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    values = {name: str(file) if name in environment.FILES else "word" for name in (one, other)}
+    values = {name: str(file) if name in variables.FILES else "word" for name in (one, other)}
     for name in (one, other):
         message = refusal(check_tls(tmp_path, **{name: values[name]}), 64)
         assert message == f"{one} and {other} go together: set both or neither"
     assert check_tls(tmp_path, **values).errors == []
 
 
-@pytest.mark.parametrize("name", environment.FILES)
+@pytest.mark.parametrize("name", variables.FILES)
 def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

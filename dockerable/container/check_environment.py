@@ -1,0 +1,67 @@
+"""What cmd.sh checks first: variables, mounts and files, all of it before anything is rendered or started.
+
+Usage: python3 -m dockerable.container.check_environment [--reload]
+  --reload   for the values that the start kept; only what is mounted can have changed since then
+
+What is wrong is listed on stderr, all of it, and the exit status is the first kind found among 64 (variables), 66 (a
+file or mount is missing), 65 (bad data in a file), 78 (configuration) and 73 (a place cannot be written). What is
+right is kept in /run/environment and printed as shell commands that export it.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+
+from dockerable.container import checks, environment, places, variables
+from dockerable.container.exit_status import CANNOT_CREATE
+from dockerable.container.report import Report
+from dockerable.container.template_values import template_values
+
+
+def check(environ: Mapping[str, str], known: Mapping[str, str]) -> Report:
+    """The report of all checks; `known` are values that were checked before and stand where `environ` has none."""
+    report = Report()
+    variables.check(environ, report, known=known)
+    checks.check_watchdog(report)
+    variables.warn_of_unknown(environ, report)
+    before = len(report.errors)
+    checks.check_settings_module(report)
+    importable = len(report.errors) == before
+    checks.check_data(environ, report)
+    checks.check_tls(report)
+    if report.errors and importable:
+        checks.check_settings(environ, report)
+    if not report.errors:
+        checks.fit_machine(environ, report)
+    return report
+
+
+def export(values: Mapping[str, str]) -> str:
+    """Shell commands that export the values."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def main(arguments: list[str]) -> int:
+    """Check, keep and print. Returns the exit status."""
+    reloading = arguments == ["--reload"]
+    report = check(os.environ, environment.stored() if reloading else {})
+    report.print()
+    if report.errors:
+        return report.status
+    values = report.values | template_values(report.values)
+    values["DATA_DIR"] = os.environ.get("DATA_DIR", "/data")
+    values["TEMPLATE_VARIABLES"] = " ".join(f"${{{name}}}" for name in values)
+    if not reloading:
+        try:
+            environment.store(values)
+        except OSError as reason:
+            what = f"{places.ENVIRONMENT} cannot be written: {reason.strerror}"
+            print(f"error: {what} {places.ROOM_IN_RUN}", file=sys.stderr)
+            return CANNOT_CREATE
+    sys.stdout.write(export(values))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""What a check of the environment found: values, errors with the status of their kind, warnings."""
+
+import sys
+from dataclasses import dataclass, field
+
+from dockerable.container.exit_status import SEVERITY
+
+
+@dataclass
+class Report:
+    """The checked values by name, and what was found wrong on the way to them."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    errors: list[tuple[int, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def error(self, status: int, message: str) -> None:
+        """Add what is wrong, with the exit status of its kind."""
+        self.errors.append((status, message))
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, or the first kind of error in the order of SEVERITY."""
+        found = {status for status, _ in self.errors}
+        return next((status for status in SEVERITY if status in found), max(found, default=0))
+
+    def print(self) -> None:
+        """Print warnings and errors on stderr, a line each."""
+        for message in self.warnings:
+            print(f"warning: {message}", file=sys.stderr)
+        for _, message in self.errors:
+            print(f"error: {message}", file=sys.stderr)
