@@ -298,8 +298,8 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             (
                 "DEBIAN_MIRROR",
                 Derived("what the host's own apt uses, else Debian's", lambda _: ""),
-                "Where a base image made on this host gets its packages from.",
-                "http://deb.debian.org/debian",
+                "Where a base image made on this host gets its packages: below it are debian and debian-security.",
+                "http://mirror.example.com",
             ),
             (
                 "HTTP_PORT",

@@ -2,13 +2,12 @@
 # Makes a base image like debian:trixie-slim from Debian packages, for hosts that reach no image registry.
 #
 # Usage: bootstrap-base.sh [TAG]           TAG: the image's name, default dockerable-base:trixie
-# Reads: DEBIAN_MIRROR (default http://deb.debian.org), TMPDIR
+# Reads: DEBIAN_MIRROR (default: what the host's own apt uses where it is Debian's, else mmdebstrap's default), TMPDIR
 # Writes: the image; on the host nothing but the packages it needs (mmdebstrap, debian-archive-keyring)
 # Exits: 0 made; 69 the host has no apt or Docker Engine; 70 a step failed; 77 packages are missing and it is not root
 set -eu
 
 TAG=${1:-dockerable-base:trixie}
-MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org}
 SUITE=trixie
 
 log() { echo "bootstrap-base.sh: $*" >&2; }
@@ -30,7 +29,7 @@ install_tools() {
 
 failed() {
     tail -n 15 "$work/log" >&2
-    die 70 "$1 failed (above: the end of its log); can this host reach $MIRROR?"
+    die 70 "$1 failed (above: the end of its log); can this host reach ${archive:-its package mirror}?"
 }
 
 # What debian:trixie-slim leaves out of every package.
@@ -61,11 +60,28 @@ Dir::Cache::srcpkgcache "";
 CONF
 }
 
+# Sets $archive and $security; empty where the host's apt knows neither, as on Ubuntu.
+find_mirrors() {
+    if [ -n "${DEBIAN_MIRROR:-}" ]; then
+        archive=$DEBIAN_MIRROR/debian
+        security=$DEBIAN_MIRROR/debian-security
+    else
+        archive=$(mirror_of Debian)
+        security=$(mirror_of Debian-Security)
+    fi
+}
+
+# $1: the label of a repository.
+mirror_of() {
+    apt-get indextargets --format "\$(LABEL) \$(REPO_URI)" 'Identifier: Packages' 2>/dev/null | sed -n "s/^$1 //p" |
+        sort -u | sed -n 1p
+}
+
 write_sources() {
     cat <<CONF
-deb $MIRROR/debian $SUITE main
-deb $MIRROR/debian $SUITE-updates main
-deb $MIRROR/debian-security $SUITE-security main
+deb $archive $SUITE main
+deb $archive $SUITE-updates main
+deb $security $SUITE-security main
 CONF
 }
 
@@ -73,11 +89,15 @@ bootstrap() {
     log "making $TAG from Debian packages"
     write_dpkg_exclusions >"$work/dpkg"
     write_apt_settings >"$work/apt"
-    write_sources >"$work/sources"
+    set -- "$SUITE" "$work/base.tar"
+    if [ -n "$archive" ] && [ -n "$security" ]; then
+        write_sources >"$work/sources"
+        set -- "$@" "$work/sources"
+    fi
     mmdebstrap --quiet --variant=minbase \
         --dpkgopt="$work/dpkg" --aptopt="$work/apt" \
         --customize-hook="cd \"\$1\" && rm -rf var/lib/apt/lists/* var/cache/debconf/*-old var/log/*.log etc/hostname etc/resolv.conf" \
-        "$SUITE" "$work/base.tar" "$work/sources" >"$work/log" 2>&1 || failed "mmdebstrap"
+        "$@" >"$work/log" 2>&1 || failed "mmdebstrap"
     docker import --change 'CMD ["bash"]' "$work/base.tar" "$TAG" >"$work/log" 2>&1 || failed "docker import"
 }
 
@@ -85,7 +105,9 @@ main() {
     docker version >/dev/null 2>&1 || die 69 "no Docker Engine answers (remedy: dockerable/host/install-engine.sh)"
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
+    archive=''
     install_tools
+    find_mirrors
     bootstrap
 }
 

@@ -17,7 +17,6 @@ from tests.support.stack import LOCAL
 from tests.support.tree import Images, copy_tree
 from tests.support.wait import free_port, wait_until
 
-COMMANDS = ("build", "up", "down", "reload", "logs", "manage", "sh", "cert", "ps", "help")
 DEAD = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
 
@@ -91,25 +90,6 @@ def without_docker(tmp_path: Path) -> dict[str, str]:
 def say(*words: str, **variables: str) -> Done:
     """The repository's own ctl, where nothing can be run by accident."""
     return run(ROOT / "dockerable/ctl", *words, check=False, env={**DEAD, **variables}, cwd=Path("/"))
-
-
-def test_help_names_every_command_and_its_absence_is_an_error() -> None:
-    told = say("help")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert set(re.findall(r"^  ([a-z]+)\b", told.stdout, re.MULTILINE)) == set(COMMANDS)
-    assert say("--help").stdout == told.stdout
-    nothing = say()
-    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (64, "", told.stdout)
-
-
-@pytest.mark.parametrize(
-    ("typed", "nearest"),
-    [("upp", "up"), ("biuld", "build"), ("log", "logs"), ("mange", "manage"), ("donw", "down"), ("pss", "ps")],
-)
-def test_an_unknown_word_gets_the_nearest_command(typed: str, nearest: str) -> None:
-    told = say(typed)
-    assert (told.returncode, told.stdout) == (64, "")
-    assert f"did you mean '{nearest}'?" in told.stderr
 
 
 @pytest.mark.parametrize(
