@@ -21,6 +21,7 @@ LONGEST = 16384
 # Seconds by which the watchdog must outlast harakiri, and by which it does where nobody says how long: a worker that
 # harakiri kills may need the least to be back.
 LEAST_WATCHDOG_MARGIN, WATCHDOG_MARGIN = 10, 30
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
         Variable("LOG_FORMAT", one_of("text", "json"), "text", "A line as text, or as a JSON object."),
         Variable(
             "LOG_LEVEL",
-            one_of("debug", "info", "warning", "error", "critical"),
+            one_of(*LOG_LEVELS),
             "info",
             "The least level of Django's records that is logged.",
         ),

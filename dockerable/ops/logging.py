@@ -8,7 +8,7 @@ LOG_LEVEL says from which level on records are kept, LOG_FORMAT whether a line i
 with the names of the Elastic Common Schema. Where DOCKERABLE_LOG names a FIFO, records go there, and
 what nobody caught becomes a record too; elsewhere they go to stderr.
 
-Settings import this module, so it imports the standard library only.
+Settings import this module, so it imports nothing of Django.
 """
 
 import fcntl
@@ -24,10 +24,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from dockerable.container import variables
+from dockerable.container.kinds import Invalid
+from dockerable.container.variables import LOG_LEVELS
 from dockerable.ops.request_id import request_id
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-FORMATS = ("text", "json")
 # All that str.splitlines, and so some reader of the log, takes for the end of a line.
 LINE_ENDS = {ord(end): repr(end)[1:-1] for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
 # What each record has; other attributes are the caller's `extra`.
@@ -37,8 +38,8 @@ uncaught = logging.getLogger("py.exceptions")
 
 def logging_configuration(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Django's LOGGING. Raises ImproperlyConfigured where LOG_LEVEL or LOG_FORMAT has no such value."""
-    level = _choice(environ, "LOG_LEVEL", LEVELS, "info").upper()
-    formatter = JSONFormatter if _choice(environ, "LOG_FORMAT", FORMATS, "text") == "json" else TextFormatter
+    level = _checked(environ, "LOG_LEVEL").upper()
+    formatter = JSONFormatter if _checked(environ, "LOG_FORMAT") == "json" else TextFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -62,18 +63,20 @@ def logging_configuration(environ: Mapping[str, str] = os.environ) -> dict[str, 
     }
 
 
-def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:
-    value = (environ.get(name) or default).lower()
-    if value not in choices:
+def _checked(environ: Mapping[str, str], name: str) -> str:
+    variable = variables.VARIABLES[name]
+    value = environ.get(name) or variable.default_of({})
+    try:
+        return variable.check(value)
+    except Invalid as reason:
         from django.core.exceptions import ImproperlyConfigured
 
-        raise ImproperlyConfigured(f"{name} is {value!r}, and must be one of {', '.join(choices)}")
-    return value
+        raise ImproperlyConfigured(variables.refusal(name, value, str(reason))) from None
 
 
 def level_word(number: int) -> str:
     """The level that a record counts as; a project may have made its own between ours."""
-    return LEVELS[min(max(number // 10 - 1, 0), len(LEVELS) - 1)]
+    return LOG_LEVELS[min(max(number // 10 - 1, 0), len(LOG_LEVELS) - 1)]
 
 
 def _guarded(read: Any, *arguments: Any) -> str:

@@ -131,7 +131,7 @@ def test_no_record_makes_a_formatter_fail(formatter: logging.Formatter, argument
 
 @pytest.mark.parametrize("variable", ["LOG_LEVEL", "LOG_FORMAT"])
 def test_a_wrong_value_is_named(variable: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=rf"{variable} is 'loud', and must be one of (debug|text), "):
+    with pytest.raises(ImproperlyConfigured, match=rf"{variable}='loud' must be one of (debug|text), "):
         logging_configuration({variable: "loud"})
 
 
