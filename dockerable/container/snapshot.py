@@ -57,7 +57,7 @@ class Copy:
         """Copy a folder if there are modules in it or below; whether there are. Raises TooLarge, OSError."""
         target.mkdir(0o770)
         found, files = False, []
-        for entry in os.scandir(source):
+        for entry in self.entries_of(source):
             self.entries += 1
             if self.entries > MOST_ENTRIES:
                 raise TooLarge(f"more than {MOST_ENTRIES} files and folders")
@@ -70,10 +70,22 @@ class Copy:
                 place.symlink_to(entry.path)
         here = any(entry.name.endswith(".py") for entry in files)
         for entry in files:
-            self.file(entry, target / entry.name, here)
+            try:
+                self.file(entry, target / entry.name, here)
+            except FileNotFoundError:
+                # Removed since it was listed, as certbot's temporary files beside the settings are.
+                (target / entry.name).unlink(missing_ok=True)
         if not (found or here):
             shutil.rmtree(target)
         return found or here
+
+    def entries_of(self, folder: Path) -> "list[os.DirEntry[str]]":
+        """What a folder holds; nothing where it was removed since it was listed. Raises OSError."""
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
 
     def wanted(self, folder: "os.DirEntry[str]") -> bool:
         """Whether a folder may hold modules of the project and can be read."""
