@@ -62,7 +62,8 @@ def site_stack() -> Stack:
 def odd(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A short backlog, no IPv6 addresses, as many descriptors as the engine has; three workers are asked for."""
     sysctls = ["--sysctl", "net.core.somaxconn=64", "--sysctl", "net.ipv6.conf.all.disable_ipv6=1"]
-    stack = Stack({"UWSGI_PROCESSES": "3", "UWSGI_LISTEN": "500"}, options=sysctls)
+    variables = {"UWSGI_PROCESSES": "3", "UWSGI_LISTEN": "500", "LOG_LEVEL": "WARNING"}
+    stack = Stack(variables, options=sysctls)
     stack.allowed = ["UWSGI_LISTEN=500"]
     try:
         yield stack.up()
@@ -98,6 +99,31 @@ def test_supervisorctl_tells_the_programs_states(site: Stack) -> None:
     # Running after startsecs.
     assert told.keys() == {"application", "nginx"}
     assert set(told.values()) <= {"RUNNING", "STARTING"}
+
+
+SHOW = "import os; print(*(os.environ.get(name) for name in ('LOG_LEVEL', 'UWSGI_PROCESSES', 'USE_SSL')))"
+
+
+def test_what_docker_exec_starts_runs_with_the_sites_values(odd: Stack) -> None:
+    def shown(*options: str) -> tuple[int, str, str]:
+        done = run("docker", "exec", *options, odd.name, "manage", "shell", "-v0", "-c", SHOW, check=False)
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
+
+    # As the start checked and completed them; a value that is given for this command wins.
+    assert shown()[:2] == (0, "warning 3 off")
+    assert shown("-e", "LOG_LEVEL=Debug")[:2] == (0, "debug 3 off")
+    status, _, said = shown("-e", "LOG_LEVEL=loud")
+    assert (status, said) == (
+        64,
+        "manage: error: LOG_LEVEL='loud' must be one of debug, info, warning, error, critical",
+    )
+
+
+def test_without_a_start_manage_derives_the_values_anew() -> None:
+    words = ("run", "--rm", "--label", LABEL, "-e", "LOG_LEVEL=Warning", "-e", "USE_SSL=NO", IMAGE)
+    level, processes, secure = docker(*words, "manage", "shell", "-v0", "-c", SHOW).split()
+    assert (level, secure) == ("warning", "off")
+    assert int(processes) >= 1
 
 
 def test_by_default_there_are_two_workers_a_cpu_as_far_as_memory_goes(site: Stack) -> None:
