@@ -3,8 +3,8 @@
 Reads: LOG_FORMAT; /run/failure ("STATUS reason"), written by whoever found that the container cannot go on.
 The last line of the log is this program's and says how it ended.
 Exits: 0 stopped on request; the status of the step that refused the start; the status in /run/failure;
-70 supervisord ended by itself, the site does not answer any more, or what is in /run/failure cannot be read;
-73 /run cannot be written.
+70 supervisord ended by itself, the site does not answer any more, or /run/failure cannot be read; 73 /run cannot be
+written.
 """
 
 import contextlib
@@ -12,23 +12,42 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
-from dockerable.container import limits, variables
+from dockerable.container import failure, variables, wait_status
+from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, CONFIG, NO_INPUT, SOFTWARE, USAGE
 from dockerable.container.kinds import Invalid
-from dockerable.container.relay import FOLDER, Relay
+from dockerable.container.places import FAILURE, LOG, ROOM_IN_RUN
+from dockerable.container.relay import Relay
 from dockerable.container.watchdog import Watchdog
 
-FAILURE = "/run/failure"
 START = ("/app/dockerable/cmd.sh", "start")
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
-REFUSALS = (64, 65, 66, 73, 78)
-SOFTWARE, CANNOT_CREATE = 70, 73
-# Where a program that ended by itself and was given up said why, and how much of that (characters) the last line
-# repeats. One that was killed said nothing of it.
-SAYS_WHY = {"application": ("uwsgi", "django"), "nginx": ("nginx.error",)}
+# What cmd.sh's steps end with where they refuse the start; they have said why.
+REFUSALS = {USAGE, BAD_DATA, NO_INPUT, CANNOT_CREATE, CONFIG}
+# The last line repeats the last error of a program that ended by itself and was given up: the tags of the log to look
+# for it under, and the most characters of it. A program that was killed did not log why.
+ERROR_TAGS = {"application": ("uwsgi", "django"), "nginx": ("nginx.error",)}
 MOST_CAUSE = 300
-# Among the numbers of signals: the watchdog's word.
+# The watchdog's thread wakes the main loop with this byte; all other bytes of that pipe are numbers of signals, which
+# end at 64.
 BROKEN = b"\xff"
+# Seconds that the processes left behind by supervisord have to end after SIGTERM, and then after SIGKILL.
+TERM_PATIENCE, KILL_PATIENCE = 1.0, 1.0
+
+
+class End:
+    """How supervisord's run ended. A plain class: the module `dataclasses` would cost PID 1 10 ms and 1.4 MB."""
+
+    def __init__(self, *, wait_status: int = 0, stopping: bool = False, broken: str = "", oom_kills: int = 0) -> None:
+        # supervisord's; 0 while it runs, which it does only where the watchdog gave the site up.
+        self.wait_status = wait_status
+        # Whether the container was asked to stop.
+        self.stopping = stopping
+        # Why the watchdog gave the site up.
+        self.broken = broken
+        # How many processes were killed for want of memory since the site last answered.
+        self.oom_kills = oom_kills
 
 
 def reap() -> dict[int, int]:
@@ -41,33 +60,29 @@ def reap() -> dict[int, int]:
 
 
 def start() -> int:
-    """Run cmd.sh's steps, which end by becoming supervisord; its pid."""
+    """Run cmd.sh's steps, which end by becoming supervisord. Returns the pid."""
     actions = (
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, f"{FOLDER}/cmd", os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, f"{LOG}/cmd", os.O_WRONLY, 0),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     )
     return os.posix_spawn(START[0], START, os.environ, file_actions=actions, setsigmask=())
 
 
-def supervise(relay: Relay) -> tuple[int, bool, str, int]:
-    """Run supervisord to its end.
-
-    Returns its wait status, whether a stop was asked for, the watchdog's reason, and how many processes were killed
-    for want of memory since the site last answered.
-    """
+def supervise(relay: Relay) -> End:
+    """Start supervisord and relay the log until supervisord has ended or the watchdog gives the site up."""
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     for number in STOP | {signal.SIGCHLD}:
         signal.signal(number, lambda *_: None)
-    # cmd.sh blocks what could stop us before there is somebody to listen.
+    # cmd.sh has blocked these until there were handlers for them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     supervisor = start()
     stopping = False
     reasons: list[str] = []
 
     def broken(reason: str) -> None:
-        # Kept here and in no file: /run may be full.
+        # Kept in memory: /run, where the file would be, may be full.
         reasons.append(reason)
         os.write(woken, BROKEN)
 
@@ -79,21 +94,21 @@ def supervise(relay: Relay) -> tuple[int, bool, str, int]:
         ready = {descriptor for descriptor, _ in relay.poll.poll(None if timeout is None else timeout * 1000)}
         if wake in ready:
             signals = os.read(wake, 4096)
-            # Nothing is left that a graceful end would save.
+            # Without a stop of supervisord, which waits for requests: this site answers none.
             if BROKEN in signals and not stopping:
-                return 0, False, reasons[0], 0
+                return End(broken=reasons[0])
             if set(signals) & STOP and not stopping:
                 stopping = True
                 relay.say("stopping")
                 os.kill(supervisor, signal.SIGTERM)
             if supervisor in (ended := reap()):
-                return ended[supervisor], stopping, "", watchdog.oom_kills()
+                return End(wait_status=ended[supervisor], stopping=stopping, oom_kills=watchdog.oom_kills())
         relay.work(ready - {wake})
 
 
 def end_all() -> None:
-    """End what supervisord left behind: SIGTERM, then after a second SIGKILL."""
-    for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0)):
+    """End the processes that supervisord left behind: SIGTERM, then SIGKILL."""
+    for number, patience in ((signal.SIGTERM, TERM_PATIENCE), (signal.SIGKILL, KILL_PATIENCE)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, number)
         until = time.monotonic() + patience
@@ -105,41 +120,26 @@ def end_all() -> None:
                 return
 
 
-def failure() -> tuple[int, str] | None:
-    """Status and reason in FAILURE; None where it is not there. Raises OSError, ValueError where it cannot be read.
+def verdict(end: End, last_error: Callable[[str], str]) -> tuple[int, str]:
+    """The container's exit status and its last line; the line is empty where cmd.sh has written it already.
 
-    Empty, for want of room in /run, it has ended the container all the same.
+    `last_error` gives what was last logged as an error under a tag.
     """
+    if end.broken:
+        return SOFTWARE, f"error: {end.broken}"
     try:
-        with open(FAILURE) as file:
-            code, _, reason = file.read().strip().partition(" ")
-    except FileNotFoundError:
-        return None
-    return int(code), reason
-
-
-def verdict(status: int, stopping: bool, broken: str, oom_kills: int, relay: Relay) -> tuple[int, str]:
-    """The container's exit status and its last line, which cmd.sh has written where it refused the start."""
-    if broken:
-        return SOFTWARE, f"error: {broken}"
-    try:
-        told = failure()
+        failed = failure.read()
     except (OSError, ValueError):
-        remedy = "(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)"
-        return SOFTWARE, f"error: what ended it cannot be read in {FAILURE}; the lines above tell {remedy}"
-    if told:
-        code, reason = told
-        tags = SAYS_WHY.get(reason.partition(" ")[0], ()) if " ended with status " in reason else ()
-        cause = next(filter(None, (relay.last_error(tag) for tag in tags)), "")
-        return code, f"error: {reason}{': ' if cause else ''}{cause[-MOST_CAUSE:]}"
-    if stopping or status == 0:
+        unread = f"{FAILURE}, which says why the container ended, cannot be read"
+        return SOFTWARE, f"error: {unread}: see the errors above {ROOM_IN_RUN}"
+    if failed:
+        status, reason = failed
+        return status, f"error: {with_cause(reason, last_error)}"
+    if end.stopping or end.wait_status == 0:
         return 0, "stopped"
-    ended = os.waitstatus_to_exitcode(status)
-    if ended in REFUSALS:
-        return ended, ""
-    how = f"was killed by signal {-ended}" if ended < 0 else f"ended with status {ended}"
-    if ended == -signal.SIGKILL and oom_kills:
-        how = f"was killed for want of memory (limit {(limits.memory() or 0) // limits.MIB} MB)"
+    if os.waitstatus_to_exitcode(end.wait_status) in REFUSALS:
+        return os.waitstatus_to_exitcode(end.wait_status), ""
+    how = wait_status.describe(end.wait_status, out_of_memory=end.oom_kills > 0)
     return SOFTWARE, f"error: supervisord {how}"
 
 
@@ -151,18 +151,26 @@ def log_format() -> str:
     return variable.default_of({})
 
 
+def with_cause(reason: str, last_error: Callable[[str], str]) -> str:
+    """Add the last error of the program that the reason begins with, where that ended by itself."""
+    program = reason.partition(" ")[0]
+    tags = ERROR_TAGS.get(program, ()) if f" {wait_status.EXITED} " in reason else ()
+    cause = next(filter(None, map(last_error, tags)), "")
+    return f"{reason}: {cause[-MOST_CAUSE:]}" if cause else reason
+
+
 def main(_: list[str]) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(FAILURE)
+    """Be PID 1. Returns the container's exit status."""
+    FAILURE.unlink(missing_ok=True)
     try:
         relay = Relay(json=log_format() == "json")
     except OSError as reason:
         remedy = "(remedy: --tmpfs /run:mode=0770, as in the compose files)"
         print(f"cmd: error: {reason.filename} cannot be made: {reason.strerror} {remedy}", flush=True)
         return CANNOT_CREATE
-    status, stopping, broken, oom_kills = supervise(relay)
+    end = supervise(relay)
     end_all()
     relay.gather(now=True)
-    code, last_line = verdict(status, stopping, broken, oom_kills, relay)
+    status, last_line = verdict(end, relay.last_error)
     relay.drain(last_line)
-    return code
+    return status

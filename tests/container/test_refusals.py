@@ -140,7 +140,7 @@ REFUSALS = {
     ),
     "a failure for which /run has no room": Refusal(
         70,
-        ("what ended it cannot be read in /run/failure; the lines above tell (remedy: room in /run",),
+        ("/run/failure, which says why the container ended, cannot be read: see the errors above (remedy: room",),
         {"settings.py": FILL_RUN + "raise RuntimeError('as the test asked')\n"},
         PROD,
         also=("RuntimeError: as the test asked (/app/project/settings/prod/settings.py, line 7)",),

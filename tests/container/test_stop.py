@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from dockerable.container import relay
+from dockerable.container import init, relay
 from tests.support.docker import ROOT, docker
 from tests.support.http import Answer, answer, connect, parse, read_all
 from tests.support.processes import processes
@@ -195,11 +195,7 @@ def test_every_compose_file_gives_a_stop_the_time_that_it_may_take() -> None:
     assert nginx
     assert int(nginx[1]) < waits["program:nginx"]
     # Then init ends what is left and writes what the log still holds.
-    ends = re.search(
-        r"SIGTERM, ([\d.]+)\), \(signal.SIGKILL, ([\d.]+)\)", (ROOT / "dockerable/container/init.py").read_text()
-    )
-    assert ends
-    seconds += sum(map(float, ends.groups())) + relay.AT_END
+    seconds += init.TERM_PATIENCE + init.KILL_PATIENCE + relay.AT_END
     services = [
         (file.relative_to(ROOT), service)
         for file in ROOT.glob("project/settings/*/docker-compose*.yml")
