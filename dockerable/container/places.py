@@ -23,7 +23,6 @@ LOG = Path("/run/log")
 SNAPSHOT = Path("/run/snapshot")
 # What each worker is doing.
 WORKERS = Path("/run/workers")
-HEALTH_SOCKET = Path("/run/health.sock")
 NGINX_CONFIGURATION = Path("/run/nginx/nginx.conf")
 NGINX_PID = Path("/run/nginx.pid")
 UWSGI_FIFO = Path("/run/uwsgi.fifo")

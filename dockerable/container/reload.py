@@ -12,46 +12,50 @@ is starting or stopping; 78 what is mounted now, or nginx's configuration, is re
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from dockerable.container import environment, snapshot
-from dockerable.container.probes import STATS, ask
+from dockerable.container import environment, nginx, snapshot, uwsgi_statistics
+from dockerable.container.exit_status import CANNOT_CREATE, CONFIG, INTERRUPTED, SOFTWARE, TRY_LATER, USAGE
+from dockerable.container.places import READY, ROOM_IN_RUN, UWSGI_FIFO
+from dockerable.container.uwsgi_statistics import Worker
 
-USAGE, SOFTWARE, CANNOT_CREATE, TRY_LATER, CONFIG, INTERRUPTED = 64, 70, 73, 75, 78, 130
 LOCK = Path("/run/reload.lock")
-READY, FIFO = Path("/run/ready"), Path("/run/uwsgi.fifo")
-NGINX_PID = Path("/run/nginx.pid")
-# Seconds for a worker to load the application, beside what is in flight; for nginx to start a worker.
-LOADING, NGINX = 60.0, 10.0
-# Seconds in which every worker serves, and an old one is idle, after which no chain is under way: uWSGI looks at it
-# once a second.
-CHAIN = 3.0
-# What the check began ends with this program, also where that is killed.
+# Seconds that uWSGI may take to give its statistics.
+STATISTICS_PATIENCE = 2.0
+# Seconds that a new worker may take to load the application.
+LOADING = 60.0
+# Seconds that nginx may take to start a worker with its new configuration.
+NGINX_PATIENCE = 10.0
+# uWSGI's chain reload looks once a second for the next worker to replace. So it has ended where an old worker has been
+# idle for this many seconds while all workers served.
+CHAIN_ENDED = 3.0
+# Seconds between two looks at the workers.
+EVERY = 0.05
+# setpriv has the kernel kill the check when this program ends, however it ends.
 CHECK = ("setpriv", "--pdeathsig", "KILL", "/app/dockerable/cmd.sh", "prepare_reload")
 GONE = "uWSGI has ended and is being started again (remedy: try again)"
 
 
 class Refused(Exception):
-    """The reload ends here: an exit status and what to say, if it has not been said."""
+    """The reload cannot go on: the exit status, and a message for the user."""
 
-    def __init__(self, status: int, message: str = "") -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
 def log(message: str) -> None:
+    """Print one line to whoever called this program."""
     print(f"reload: {message}", file=sys.stderr, flush=True)
 
 
 def lock() -> int:
-    """One reload at a time; the other waits. The descriptor, to be kept open."""
+    """Wait until no other reload runs. Returns the lock's descriptor: closing it ends the lock. Raises OSError."""
     descriptor = os.open(LOCK, os.O_CREAT | os.O_RDWR, 0o660)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,21 +66,23 @@ def lock() -> int:
 
 
 def check(copy: Path) -> None:
-    """Have what is mounted now copied there, and ask whether it could be served. Raises Refused."""
+    """Have what is mounted copied to `copy`, and find out whether that can be served. Raises Refused."""
     if status := subprocess.run(CHECK, env={**os.environ, "DOCKERABLE_COPY": str(copy)}, check=False).returncode:
         told = CANNOT_CREATE if status == CANNOT_CREATE else CONFIG
         raise Refused(told, "refused (above: why); what was loaded before serves on")
 
 
 def reload_nginx() -> None:
-    """Let nginx take its configuration anew and wait for its first new worker. Raises Refused."""
+    """Have nginx load its configuration, which `check` has tested; wait for its first new worker. Raises Refused."""
+    if (master := nginx.master()) is None:
+        return
+    before = children(master)
     try:
-        master = int(NGINX_PID.read_text())
-        before = children(master)
         os.kill(master, signal.SIGHUP)
-    except (OSError, ValueError):
-        return  # it is being started, with the new configuration
-    until = time.monotonic() + NGINX
+    except OSError:
+        # nginx has just ended; it is started again with the new configuration.
+        return
+    until = time.monotonic() + NGINX_PATIENCE
     while children(master) <= before:
         if time.monotonic() > until:
             raise Refused(CONFIG, "nginx serves on with its old configuration; its last lines in the log say why")
@@ -84,85 +90,89 @@ def reload_nginx() -> None:
 
 
 def children(pid: int) -> set[int]:
-    """The process's children; empty where it has ended."""
+    """The pids of a process's children; empty where the process has ended."""
     with contextlib.suppress(OSError):
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     return set()
 
 
-class Worker(NamedTuple):
-    """One of uWSGI's workers; it serves once it has loaded the application, and until it ends."""
-
-    pid: int
-    serves: bool
-    idle: bool
-
-
-def workers() -> dict[int, Worker]:
-    """uWSGI's workers by their numbers; empty while uWSGI does not answer."""
+def workers() -> list[Worker]:
+    """uWSGI's workers, without those it does without at the moment; empty while uWSGI does not answer."""
     try:
-        told = json.loads(ask(STATS, patience=2))["workers"]
+        return [one for one in uwsgi_statistics.workers(patience=STATISTICS_PATIENCE) if one.status != "cheap"]
     except (OSError, ValueError):
-        return {}
-    return {
-        one["id"]: Worker(one["pid"], bool(one["accepting"]), one["status"] == "idle")
-        for one in told
-        if one["status"] != "cheap"
-    }
+        return []
 
 
 def wait_for_starts() -> None:
-    """Until every worker serves, for a while: the chain passes over one that starts, which may load either version."""
+    """Wait until every worker accepts requests, for LOADING seconds at most.
+
+    uWSGI's chain reload passes over a worker that is starting, and that one may have loaded the old version.
+    """
     until = time.monotonic() + LOADING
-    while not all(one.serves for one in workers().values()) and time.monotonic() < until:
-        time.sleep(0.05)
+    while not all(one.accepting for one in workers()) and time.monotonic() < until:
+        time.sleep(EVERY)
 
 
 def replace_workers() -> int:
-    """uWSGI's chain reload, to its end; how many workers there are. Raises Refused."""
-    before = {number: one.pid for number, one in workers().items()}
-    if not before:
+    """Have uWSGI replace its workers, and wait until it has. Returns how many there are. Raises Refused."""
+    old = {one.number: one.pid for one in workers()}
+    if not old:
         raise Refused(TRY_LATER, GONE)
     begin_chain()
-    # A worker may answer what it has for as long as harakiri allows.
+    # For each worker: it may finish its request first, for as long as harakiri allows.
     patience = LOADING + int(environment.read(required=False).values["UWSGI_HARAKIRI"])
-    left, until = len(before), time.monotonic() + patience
-    at_work = time.monotonic()
+    left = len(old)
+    until = time.monotonic() + patience
+    chain_seen = time.monotonic()
     while left:
         now = workers()
-        new = sum(one.serves and one.pid != before.get(number) for number, one in now.items())
-        if len(before) - new < left:
-            left, until = len(before) - new, time.monotonic() + patience
+        replaced = sum(one.accepting and one.pid != old.get(one.number) for one in now)
+        if len(old) - replaced < left:
+            left = len(old) - replaced
+            until = time.monotonic() + patience
         if time.monotonic() > until:
-            raise Refused(SOFTWARE, f"{left} of {len(before)} workers were not replaced within {patience:.0f} s")
-        # One that was told to end is not idle any more.
-        passed_over = any(one.idle and one.pid == before.get(number) for number, one in now.items())
-        if not passed_over or not all(one.serves for one in now.values()):
-            at_work = time.monotonic()
-        elif time.monotonic() - at_work > CHAIN:
-            # The chain of a reload that was ended was under way, and it went on with that one's remaining workers.
+            raise Refused(SOFTWARE, f"{left} of {len(old)} workers were not replaced within {patience:.0f} s")
+        if not was_passed_over(old, now):
+            chain_seen = time.monotonic()
+        elif time.monotonic() - chain_seen > CHAIN_ENDED:
+            # uWSGI was still busy with the chain of an earlier, interrupted reload: ours was ignored, and that one
+            # replaced only the workers that it had left.
             begin_chain()
-            at_work = time.monotonic()
-        time.sleep(0.05)
-    return len(before)
+            chain_seen = time.monotonic()
+        time.sleep(EVERY)
+    return len(old)
+
+
+def was_passed_over(old: dict[int, int], now: list[Worker]) -> bool:
+    """Whether no worker is being replaced at this moment although there is an old one (`old`: number to pid).
+
+    An old worker that was told to end and still answers a request is busy, not idle.
+    """
+    return all(one.accepting for one in now) and any(
+        one.status == "idle" and one.pid == old.get(one.number) for one in now
+    )
 
 
 def begin_chain() -> None:
-    """Ask uWSGI to replace its workers one after the other; it does nothing where it is at it. Raises Refused."""
+    """Ask uWSGI to replace its workers one after the other; it ignores this while it does so. Raises Refused."""
     try:
-        # Waiting here for a uWSGI that was killed would never end: the next one makes another FIFO.
-        with open(os.open(FIFO, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as fifo:
+        # O_NONBLOCK: where uWSGI was killed nobody reads this FIFO any more, and opening it would wait for ever.
+        with open(os.open(UWSGI_FIFO, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as fifo:
             fifo.write(b"c")
     except OSError:
         raise Refused(TRY_LATER, GONE) from None
 
 
 def take_what_is_mounted() -> int:
-    """The reload, for who holds the lock; how many workers there are. Raises Refused, OSError."""
-    # A start that makes the first copy is before both.
+    """Check what is mounted and serve it; the caller holds the lock. Returns the number of workers.
+
+    Raises Refused, and OSError where /run cannot be written.
+    """
+    # Without READY or a copy in service the start is still making its own copy.
     if not READY.exists() or not snapshot.CURRENT.exists():
         raise Refused(TRY_LATER, "the site is not serving yet, or stopping: `healthcheck` tells (remedy: try again)")
-    # Of a reload that was killed.
+    # Left by a reload that was killed.
     snapshot.discard()
     copy = snapshot.place()
     try:
@@ -181,6 +191,7 @@ def take_what_is_mounted() -> int:
 
 
 def main(_: list[str]) -> int:
+    """Reload. Returns the exit status."""
     os.umask(0o007)
     if os.getuid() != Path("/proc/1").stat().st_uid:
         log("error: called by another uid than the site's (remedy: docker exec without -u)")
@@ -195,7 +206,7 @@ def main(_: list[str]) -> int:
         log(f"error: {refused}")
         return refused.status
     except OSError as reason:
-        log(f"error: {reason} (remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)")
+        log(f"error: {reason} {ROOM_IN_RUN}")
         return CANNOT_CREATE
     except KeyboardInterrupt:
         log("error: ended before all was replaced (remedy: reload again)")

@@ -6,16 +6,14 @@ are busy with slow requests are well. Nothing counts before uWSGI accepts reques
 """
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from dockerable.container import environment, limits
-from dockerable.container.probes import PATIENCE, STATS, ask, get
+from dockerable.container import environment, limits, uwsgi_statistics
+from dockerable.container.places import READY
+from dockerable.container.probes import PATIENCE, get
 
-READY = Path("/run/ready")
 EVERY = 5.0  # seconds between two questions
 # The longest that two questions take. A turn that takes longer tells of the machine, or of a pause, not of the site.
 TURN = EVERY + 2 * PATIENCE + 1
@@ -35,9 +33,9 @@ def alive() -> bool:
 
 def progress() -> tuple[int, int] | None:
     """How many requests uWSGI has finished and how many workers it killed for slow ones; None: it says nothing."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        workers = json.loads(ask(STATS))["workers"]
-        return sum(one["requests"] for one in workers), sum(one["harakiri_count"] for one in workers)
+    with contextlib.suppress(OSError, ValueError):
+        workers = uwsgi_statistics.workers()
+        return sum(one.requests for one in workers), sum(one.harakiri_count for one in workers)
     return None
 
 
