@@ -1,0 +1,94 @@
+"""SQLite's files are made, or opened, for the group: the container's uid may change, its gid does not."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dockerable.application import database
+from dockerable.application.refusals import Final
+
+Make = Callable[..., None]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes the files of databases with these names, of SQLite unless said otherwise."""
+
+    def files(*names: object, engine: str = "django.db.backends.sqlite3") -> None:
+        databases = {str(number): {"ENGINE": engine, "NAME": name} for number, name in enumerate(names)}
+        monkeypatch.setattr(database, "settings", SimpleNamespace(DATABASES=databases))
+        database.make_sqlite_files()
+
+    return files
+
+
+@pytest.fixture(autouse=True, params=[0o007, 0o022, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {file.name: oct(file.stat().st_mode & 0o777) for file in folder.iterdir()}
+
+
+def test_a_new_file_is_the_groups_too_and_the_others_are_left_to_sqlite(make: Make, tmp_path: Path) -> None:
+    make(tmp_path / "db.sqlite3", str(tmp_path / "second"))
+    assert modes(tmp_path) == {"db.sqlite3": "0o660", "second": "0o660"}
+
+
+def test_files_that_are_there_become_the_groups_and_keep_what_they_hold(make: Make, tmp_path: Path) -> None:
+    for name, mode in (("db", 0o640), ("db-wal", 0o600), ("db-shm", 0o644)):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+    make(tmp_path / "db")
+    assert modes(tmp_path) == {"db": "0o660", "db-wal": "0o660", "db-shm": "0o664"}
+    assert [(tmp_path / name).read_text() for name in ("db", "db-wal", "db-shm")] == ["db", "db-wal", "db-shm"]
+
+
+@pytest.mark.parametrize("name", ["", ":memory:", "file:memorydb?mode=memory&cache=shared:memory:"])
+def test_a_database_in_memory_has_no_file(
+    name: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(name)
+    assert modes(tmp_path) == {}
+
+
+def test_a_server_has_no_file(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make("app", engine="django.db.backends.postgresql")
+    assert modes(tmp_path) == {}
+
+
+def test_a_file_of_another_uid_serves_as_it_is(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, mode: int) -> None:
+        raise PermissionError
+
+    (tmp_path / "db").touch(0o600)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    before = modes(tmp_path)
+    make(tmp_path / "db")
+    assert modes(tmp_path) == before
+
+
+def test_a_file_that_may_not_be_written_ends_the_start_with_its_name(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Final) as final:
+        make(tmp_path / "db.sqlite3")
+    assert final.value.status == 73
+    assert final.value.problems[0].startswith(f"{tmp_path}/db.sqlite3 cannot be written by uid ")
+
+
+def test_a_folder_that_does_not_exist_is_the_settings_error(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        make(tmp_path / "none/db.sqlite3")
