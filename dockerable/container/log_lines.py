@@ -43,7 +43,7 @@ INSIDE = re.compile(
 )
 
 QUIET = ("debug", "info", "warning")
-# In uwsgi.ini's log-format and in harakiri.py's lines; in ops/logging.py's.
+# In uwsgi.ini's log-format and in harakiri_report.py's lines; in ops/logging.py's.
 REQUEST_ID = {
     "uwsgi": re.compile(r"^\[([\w.:=-]{8,128})\] |\(request id ([\w.:=-]{8,128}),"),
     "django": re.compile(r"^[^ \[\]]+ \[([\w.:=-]{8,128})\]: "),

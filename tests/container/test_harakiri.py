@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dockerable.application import harakiri
+from dockerable.application import harakiri_report, request_notes
 from tests.support.http import Answer, answer, ask
 from tests.support.load import load
 from tests.support.stack import WORKERS_DIE, Stack
@@ -154,9 +154,9 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         self.requests, self.stacks = folder / "1.requests", folder / "1.stacks"
         self.stacks.touch()
-        self.slots = mmap.mmap(-1, harakiri.HEAD.size + harakiri.SLOT.size)
-        harakiri.HEAD.pack_into(self.slots, 0, 42, 0)
-        self.begin, self.end = harakiri.notes(self.slots, 1)
+        self.slots = mmap.mmap(-1, request_notes.HEAD.size + request_notes.SLOT.size)
+        request_notes.HEAD.pack_into(self.slots, 0, 42, 0)
+        self.begin, self.end = request_notes.notes(self.slots, 1)
 
     def note(self, uri: str) -> None:
         self.begin({"REQUEST_METHOD": "GET", "REQUEST_URI": uri, "HTTP_X_REQUEST_ID": "abc"})
@@ -166,7 +166,7 @@ class Notes:
 
     def lines(self) -> list[str]:
         self.requests.write_bytes(self.slots[:])
-        return [line.decode() for line in harakiri.report(self.requests, self.stacks, 1, 60.0)]
+        return [line.decode() for line in harakiri_report.report(self.requests, self.stacks, 1, 60.0)]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_worker_that_ended_well_leaves_nothing_to_say(left: Notes, tmp_path: P
     left.note("/a")
     left.end()
     assert left.lines() == []
-    assert list(harakiri.report(tmp_path / "none", left.stacks, 1, 60.0)) == []
+    assert list(harakiri_report.report(tmp_path / "none", left.stacks, 1, 60.0)) == []
 
 
 def test_a_request_that_ended_in_the_last_second_is_named_too(left: Notes) -> None:
@@ -187,13 +187,13 @@ def test_a_request_that_ended_in_the_last_second_is_named_too(left: Notes) -> No
     left.dump('  File "views.py", line 1 in late')
     os.utime(left.stacks, times=(time.time() - 2,) * 2)
     noted = (threading.get_ident(), b"abc", b"GET /late")
-    harakiri.SLOT.pack_into(left.slots, harakiri.HEAD.size, now - 62, now - 1, *noted)
+    request_notes.SLOT.pack_into(left.slots, request_notes.HEAD.size, now - 62, now - 1, *noted)
     (line,) = left.lines()
     assert "worker 1 (pid 42) was replaced: slower than UWSGI_HARAKIRI=60 is GET /late (request id abc, 61.0 s" in line
     assert r"most recent call first:\n  File" in line
 
     # The thread's next one has nothing to do with it.
-    harakiri.SLOT.pack_into(left.slots, harakiri.HEAD.size, now - 1, now - 0.5, *noted)
+    request_notes.SLOT.pack_into(left.slots, request_notes.HEAD.size, now - 1, now - 0.5, *noted)
     (line,) = left.lines()
     assert "another of its threads was" in line
 
