@@ -1,8 +1,8 @@
-"""What becomes of an exception that leaves the WSGI application: a record, and a 500 or an answer that is cut.
+"""Exceptions that leave the project's WSGI application: each is logged, and its client gets a 500 or a cut answer.
 
-The record takes the log's own way, in the image's own form, which has the request's id. By the project's logging it
-would be lost where that silences the loggers that were there before it, or keeps errors back, and its form may leave
-the id out.
+The record goes to the log directly, in the image's own format, which has the request's id. The project's logging might
+lose it: a LOGGING with disable_existing_loggers silences loggers made before it, a filter may hold errors back, and
+many formats leave the id out.
 """
 
 import logging
@@ -19,7 +19,11 @@ StartResponse = Callable[..., Any]
 
 
 class Records(LogHandler):
-    """Writes as LogHandler does; Python's hooks, which that sets for a project that chose it, stay as they are."""
+    """Writes records as LogHandler does.
+
+    LogHandler also replaces Python's hooks for uncaught exceptions. Here that is not wanted, as the project may not
+    have chosen LogHandler, so its own __init__ is left out.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -32,7 +36,7 @@ records = Records()
 
 
 class Streaming:
-    """An answer that can still fail while it is sent."""
+    """An answer whose content is made while it is sent, and may fail then."""
 
     def __init__(self, answer: Iterable[bytes], environ: dict[str, Any], start_response: StartResponse) -> None:
         self.answer, self.environ, self.start_response = answer, environ, start_response
@@ -44,23 +48,26 @@ class Streaming:
         except GeneratorExit:
             raise
         except BaseException:
-            # Where nginx knows the length it cuts by itself, and at once.
-            yield from failed(
-                self.environ, self.start_response, "Content-Length" in getattr(self.answer, "headers", ())
-            )
+            # Where nginx knows the length, it sees at once that the answer is too short.
+            length_known = "Content-Length" in getattr(self.answer, "headers", ())
+            yield from failed(self.environ, self.start_response, length_known)
 
 
 def failed(environ: dict[str, Any], start_response: StartResponse, length_known: bool = False) -> list[bytes]:
-    """Log the exception that is being handled; answer 500 where nothing was sent, or let nginx cut what was."""
-    # As it was sent: what is decoded may hold anything.
+    """Log the exception that is being handled, and answer 500, or have nginx cut an answer that is half sent.
+
+    Returns the content that is still to be sent.
+    """
+    # REQUEST_URI is as the client sent it; PATH_INFO is decoded and may hold newlines.
     place = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI'].partition('?')[0]}"
     begun = False
     try:
-        # Without exc_info, with which uWSGI prints the traceback and leaves the exception set.
+        # WSGI wants exc_info here; with it uWSGI would print the traceback, too, and leave the exception set.
         start_response("500 Internal Server Error", [("Content-Length", "0")])
     except OSError:
+        # The head has been sent already.
         begun = True
-    # Here it is the application's exception again.
+    # After that block sys.exc_info() is the application's exception again.
     what = f"{'The answer failed while it was sent' if begun else 'The application failed'}: {place}"
     records.handle(logging.LogRecord("dockerable.wsgi", logging.ERROR, __file__, 0, what, (), sys.exc_info()))
     if not begun:
@@ -71,13 +78,14 @@ def failed(environ: dict[str, Any], start_response: StartResponse, length_known:
 
 
 class Unfinished:
-    """Connections to nginx of answers that failed half-way, kept open until nginx gives them up.
+    """Connections to nginx of answers that failed half-way, kept open until nginx closes them.
 
-    nginx takes the end of the connection for the end of an answer without a length, which the client would
-    then believe to be whole. Kept open, it becomes a timeout, after which nginx cuts the client's connection.
-    The worker serves on meanwhile.
+    nginx takes a closed connection for the end of an answer without a length, and the client would believe half an
+    answer to be whole. So the connection stays open until nginx's timeout, after which nginx cuts the client's
+    connection. The worker serves other requests meanwhile.
     """
 
+    # The most connections that are kept, each a file descriptor.
     LIMIT = 64
 
     def __init__(self) -> None:
@@ -85,7 +93,7 @@ class Unfinished:
         self.lock = threading.Lock()
 
     def keep(self) -> None:
-        """Keep the connection of this thread's request; close those that nginx has given up, and beyond LIMIT."""
+        """Keep the connection of this thread's request; close those that nginx closed, and the oldest of too many."""
         import uwsgi
 
         with self.lock:
