@@ -1,11 +1,11 @@
 """The kinds of value that a variable may hold: each checks a value and gives it in the one form that programs read.
 
-ipaddress and unicodedata are imported where they are needed, since PID 1 imports this module and needs neither.
+PID 1 imports this module and should stay small: so its classes are plain ones (the module dataclasses costs 10 ms and
+1.4 MB), and ipaddress and unicodedata are imported where they are needed.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 WHOLE_NUMBER, CHOICE = "whole number", "choice"
 SHOWN = 80  # characters of a wrong value in a message
@@ -17,14 +17,11 @@ class Invalid(Exception):
     """What is wrong with a value, as the end of the sentence that the variable's name begins."""
 
 
-@dataclass(frozen=True)
 class Kind:
     """A kind of value: its name and what may stand there, for the documentation; what checks it; its unit."""
 
-    name: str
-    values: str
-    check: Callable[[str], str]
-    unit: str = ""
+    def __init__(self, name: str, values: str, check: Callable[[str], str], unit: str = "") -> None:
+        self.name, self.values, self.check, self.unit = name, values, check, unit
 
 
 def shown(value: str) -> str:

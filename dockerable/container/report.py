@@ -1,18 +1,17 @@
 """What a check of the environment found: values, errors with the status of their kind, warnings."""
 
 import sys
-from dataclasses import dataclass, field
 
 from dockerable.container.exit_status import SEVERITY
 
 
-@dataclass
 class Report:
-    """The checked values by name, and what was found wrong on the way to them."""
+    """The checked values by name, and what was found wrong on the way to them: errors with their statuses, warnings."""
 
-    values: dict[str, str] = field(default_factory=dict)
-    errors: list[tuple[int, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    def __init__(self, values: dict[str, str] | None = None, warnings: list[str] | None = None) -> None:
+        self.values: dict[str, str] = values or {}
+        self.errors: list[tuple[int, str]] = []
+        self.warnings: list[str] = warnings or []
 
     def error(self, status: int, message: str) -> None:
         """Add what is wrong, with the exit status of its kind."""

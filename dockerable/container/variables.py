@@ -7,8 +7,6 @@ From the table come the checks at start, their messages, the warnings of misspel
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
 
 from dockerable.container import kinds, limits
 from dockerable.container.exit_status import USAGE
@@ -24,25 +22,31 @@ LEAST_WATCHDOG_MARGIN, WATCHDOG_MARGIN = 10, 30
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-@dataclass(frozen=True)
 class Derived:
-    """A default that depends on the machine or on variables above it in the table."""
+    """A default that depends on the machine or on variables above it in the table: in words, and what gives it."""
 
-    words: str
-    of: Callable[[Mapping[str, str]], str]
+    def __init__(self, words: str, of: Callable[[Mapping[str, str]], str]) -> None:
+        self.words, self.of = words, of
 
 
-@dataclass(frozen=True)
 class Variable:
-    """A row of the table. Without a default (None) it must be set; an empty value counts as not set."""
+    """A row of the table. Without a default (None) it must be set; an empty value counts as not set.
 
-    name: str
-    kind: Kind
-    default: str | Derived | None
-    description: str
-    example: str = ""
-    # Who reads it: the container's own programs, which check it; ctl and the compose files; the project's settings.
-    owner: Literal["container", "host", "project"] = "container"
+    The owner reads it: `container` (its own programs, which check it), `host` (ctl and the compose files) or
+    `project` (its settings).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        default: str | Derived | None,
+        description: str,
+        example: str = "",
+        owner: str = "container",
+    ) -> None:
+        self.name, self.kind, self.default = name, kind, default
+        self.description, self.example, self.owner = description, example, owner
 
     def check(self, value: str) -> str:
         """The value in the form that programs read. Raises Invalid."""
