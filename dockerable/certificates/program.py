@@ -28,17 +28,21 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cryptography import x509
-
-from dockerable.certificates import certbot as renewal
-from dockerable.certificates import pairs as certificates
-from dockerable.certificates.certbot import Attempts
-from dockerable.certificates.pairs import Broken, Request, now
+from dockerable.certificates import lineage, orders, pairs, served
+from dockerable.certificates.backoff import Attempts, retry_after
+from dockerable.certificates.clock import now
+from dockerable.certificates.diagnosis import diagnose
+from dockerable.certificates.pairs import Broken
+from dockerable.certificates.request import Request
 from dockerable.container import environment
 
 STATUS = Path("/run/certificate.json")
 PID = Path("/run/nginx.pid")
 CONFIGURATION = "/run/nginx/nginx.conf"
+# How often a certificate's lifetime certbot is asked whether to renew, which also asks the authority (ARI).
+CHECKS_A_LIFETIME = 50
+MOST_SECONDS_BETWEEN_CHECKS = 12 * 3600
+LEAST_SECONDS_BETWEEN_CHECKS = 5
 # Seconds between two looks at the files, and at what nginx serves.
 LOOK, ASK = 5.0, 60.0
 # An own certificate's expiry is told of once a day from so many days before.
@@ -86,14 +90,14 @@ def reload_nginx() -> bool:
 
 def install(request: Request) -> bool:
     """Give nginx the best there is, and say so. Returns whether it is another than before."""
-    pair, problem = certificates.best(request)
+    pair, problem = served.best(request)
     if request.own and problem != told.get("problem", ""):
         told["problem"] = problem
         if problem:
             log(f"error: {request.own[0]} {problem}")
     if problem and request.own and pair.temporary:
         sys.exit(65)
-    if not certificates.install(pair):
+    if not served.install(pair):
         return False
     reload_nginx()
     tell_served()
@@ -102,7 +106,7 @@ def install(request: Request) -> bool:
 
 def tell_served() -> str:
     """One line on what nginx was given, each time that it is another. Returns its fingerprint."""
-    pair = certificates.in_use()
+    pair = served.in_use()
     if pair is None:
         return ""
     if told.get("fingerprint") != pair.fingerprint:
@@ -129,7 +133,7 @@ def describe(leaf) -> dict | None:
     if leaf is None:
         return None
     left = (leaf.not_valid_after_utc - now()).total_seconds() / 86400
-    names = certificates.Pair(b"", b"", leaf).names
+    names = pairs.Pair(b"", b"", leaf).names
     return {
         "names": list(names),
         "issuer": issuer(leaf),
@@ -145,18 +149,18 @@ def status(request: Request) -> dict:
     attempts = Attempts.load(request)
     problem, leaf = "", None
     try:
-        pair = certificates.Pair.read(*request.own) if request.own else certificates.stored(request)
+        pair = pairs.Pair.read(*request.own) if request.own else lineage.stored(request)
         leaf = pair.leaf
         if missing := pair.uncovered(request.names):
             problem = f"does not cover {', '.join(missing)}"
     except Broken as reason:
         problem = str(reason)
-    served = certificates.served(request)
-    if served is not None and certificates.Pair(b"", b"", served).temporary:
+    answered = served.ask_nginx(request)
+    if answered is not None and pairs.Pair(b"", b"", answered).temporary:
         state = "temporary"
-    elif leaf is not None and certificates.Pair(b"", b"", leaf).expired:
+    elif leaf is not None and pairs.Pair(b"", b"", leaf).expired:
         state = "expired"
-    elif leaf is not None and served is not None and served != leaf:
+    elif leaf is not None and answered is not None and answered != leaf:
         state = "different"
     else:
         state = "failing" if attempts.error or problem else "ok"
@@ -165,7 +169,7 @@ def status(request: Request) -> dict:
         "state": state,
         "source": "own" if request.own else "acme",
         "stored": describe(leaf),
-        "served": describe(served),
+        "served": describe(answered),
         "problem": problem,
         "last_attempt": stamp(attempts.last),
         "next_attempt": stamp(attempts.next),
@@ -184,10 +188,10 @@ def write_status(request: Request) -> dict:
 
 def attempt(request: Request, values: dict[str, str], *, asked: bool = False) -> bool:
     """Run certbot: for a new certificate where there is a reason to, else to renew when it is time or `asked` for."""
-    before = stored_leaf(request)
-    with renewal.alone() as lock:
+    before = lineage.stored_leaf(request)
+    with orders.alone() as lock:
         attempts = Attempts.load(request)
-        if asked and stored_leaf(request) != before:
+        if asked and lineage.stored_leaf(request) != before:
             log("another has renewed it in the meantime")
             return True
         if not asked and now().timestamp() < attempts.next:
@@ -198,26 +202,26 @@ def attempt(request: Request, values: dict[str, str], *, asked: bool = False) ->
 def run_certbot(request: Request, values: dict[str, str], attempts: Attempts, lock: int, asked: bool) -> bool:
     """One attempt, remembered whether it ends well, badly or not at all."""
     attempts.begin()
-    why = certificates.why_reissue(request)
-    command = renewal.issue_command(request, values) if why else renewal.renew_command(request, now=asked)
+    why = lineage.why_reissue(request)
+    command = orders.issue_command(request, values) if why else orders.renew_command(request, now=asked)
     if why:
         log(f"{why}; asking {request.server}")
-        for finding in renewal.diagnose(request, values):
+        for finding in diagnose(request, values):
             log(f"note: {finding}")
         set_aside_broken(request)
-    good, output = renewal.run(command, lock)
-    if not good and renewal.account_is_lost(output):
+    good, output = orders.run(command, lock)
+    if not good and orders.account_is_lost(output):
         log("the authority does not know our account any more; registering another")
-        renewal.forget_account(request)
+        orders.forget_account(request)
         # `renew` would insist on the account that the lineage was made with.
-        good, output = renewal.run(renewal.issue_command(request, values), lock)
-    if good and (why := certificates.why_reissue(request)):
+        good, output = orders.run(orders.issue_command(request, values), lock)
+    if good and (why := lineage.why_reissue(request)):
         # The next one would be no better, and asking for it at once would never end.
         good, output = False, f"certbot got one, and yet {why}"
     if good:
         attempts.succeeded()
     else:
-        attempts.failed(renewal.reason(output), renewal.retry_after())
+        attempts.failed(orders.reason(output), retry_after())
         log(f"error: no certificate: {attempts.error}; next try at {stamp(attempts.next)}")
     install(request)
     return good
@@ -226,23 +230,23 @@ def run_certbot(request: Request, values: dict[str, str], attempts: Attempts, lo
 def set_aside_broken(request: Request) -> None:
     """Move out of certbot's way what it could not use."""
     try:
-        certificates.renewal(request)
-        certificates.stored(request)
+        lineage.renewal_configuration(request)
+        lineage.stored(request)
     except Broken:
-        if aside := certificates.set_aside(request):
+        if aside := lineage.set_aside(request):
             log(f"what is stored is kept in {aside}")
 
 
-def stored_leaf(request: Request) -> x509.Certificate | None:
-    with suppress(Broken):
-        return certificates.stored(request).leaf
-    return None
+def check_interval(lifetime: datetime.timedelta) -> float:
+    """Seconds between two questions whether to renew: 12 hours at 90 days, under 3 at 6 days."""
+    seconds = lifetime.total_seconds() / CHECKS_A_LIFETIME
+    return max(LEAST_SECONDS_BETWEEN_CHECKS, min(seconds, MOST_SECONDS_BETWEEN_CHECKS))
 
 
 def keep(request: Request, values: dict[str, str]) -> None:
     """The program: for ever, look, act, tell."""
     next_check = next_ask = 0.0
-    if pair := certificates.in_use():
+    if pair := served.in_use():
         told["fingerprint"] = pair.fingerprint  # cmd.sh told of it
     while True:
         install(request)
@@ -251,20 +255,20 @@ def keep(request: Request, values: dict[str, str]) -> None:
         if request.own:
             watch(request, request.own[0])
         else:
-            why = certificates.why_reissue(request)
-            wanted = renewal.authenticator(request, values)
-            if not why and certificates.use_authenticator(request, wanted):
+            why = lineage.why_reissue(request)
+            wanted = orders.authenticator(request, values)
+            if not why and lineage.use_authenticator(request, wanted):
                 log(f"the stored certificate will be renewed by {wanted['authenticator']} from now on")
             attempts = Attempts.load(request)
             if now().timestamp() >= attempts.next and (why or time.monotonic() >= next_check):
                 attempt(request, values)
                 with suppress(Broken):
-                    next_check = time.monotonic() + renewal.check_interval(certificates.stored(request).lifetime)
+                    next_check = time.monotonic() + check_interval(lineage.stored(request).lifetime)
                 next_ask = 0.0
         if time.monotonic() >= next_ask:
             next_ask = time.monotonic() + ASK
-            served, given = write_status(request)["served"], certificates.in_use()
-            if served and given and served["serial"] != f"{given.leaf.serial_number:x}":
+            answered, given = write_status(request)["served"], served.in_use()
+            if answered and given and answered["serial"] != f"{given.leaf.serial_number:x}":
                 log("nginx serves another certificate than it was given: reloading it")
                 reload_nginx()
         time.sleep(LOOK)
@@ -272,7 +276,7 @@ def keep(request: Request, values: dict[str, str]) -> None:
 
 def watch(request: Request, file: Path) -> None:
     """Tell once a day what only the owner of the certificate in `file` can mend."""
-    pair = certificates.in_use()
+    pair = served.in_use()
     if pair is None or told.get("watched") == (today := f"{now():%F} {pair.fingerprint}"):
         return
     told["watched"] = today
@@ -287,9 +291,9 @@ def watch(request: Request, file: Path) -> None:
 
 def settle(request: Request) -> None:
     """Wait until nginx has taken over what it was given, a few seconds at most."""
-    given = certificates.in_use()
+    given = served.in_use()
     for _ in range(50):
-        if given is None or certificates.served(request) == given.leaf:
+        if given is None or served.ask_nginx(request) == given.leaf:
             return
         time.sleep(0.1)
 
@@ -302,7 +306,7 @@ def stop(*_: object) -> None:
 
 def wait_for_nginx() -> None:
     for _ in range(100):
-        if PID.exists() and certificates.in_use():
+        if PID.exists() and served.in_use():
             return
         time.sleep(0.1)
 

@@ -31,6 +31,9 @@ UWSGI_STATISTICS = Path("/run/uwsgi-stats.sock")
 # The certificate that nginx serves; certbot's folder; what the certificate program found.
 TLS = Path("/run/tls")
 LETSENCRYPT = Path("/etc/letsencrypt")
+# certbot's logs and locks; where it puts its answers to the authority, by the name that stored lineages have for it.
+CERTBOT = Path("/run/letsencrypt")
+WEBROOT = Path("/var/www/html")
 CERTIFICATE_STATUS = Path("/run/certificate.json")
 
 ROOM_IN_RUN = "(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)"

@@ -1,0 +1,71 @@
+"""What looks wrong before an order, from inside: names that lead elsewhere, an authority out of reach, a wrong clock.
+
+It informs and is not always right: many hosts cannot reach their own public name (hairpin NAT).
+"""
+
+import concurrent.futures
+import email.utils
+import secrets
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+
+from dockerable.certificates import clock
+from dockerable.certificates.request import Request
+from dockerable.container import places
+
+PATIENCE = 2.0  # seconds
+LARGEST_SKEW = 300  # seconds
+
+
+def diagnose(request: Request, environ: Mapping[str, str]) -> list[str]:
+    """One line for each thing that looks wrong, found in PATIENCE seconds; empty where nothing does."""
+    folder = places.WEBROOT / ".well-known/acme-challenge"
+    token, content = f"self-{secrets.token_hex(8)}", secrets.token_hex(16)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / token).write_text(content)
+    names = [] if environ["ACME_DNS_PLUGIN"] else list(request.names)
+    pool = concurrent.futures.ThreadPoolExecutor(len(names) + 1)
+    tasks = [pool.submit(check_name, name, token, content) for name in names]
+    tasks.append(pool.submit(check_authority, request.server, environ["ACME_CA_BUNDLE"]))
+    finished, _ = concurrent.futures.wait(tasks, PATIENCE)
+    pool.shutdown(wait=False, cancel_futures=True)
+    (folder / token).unlink(missing_ok=True)
+    return [task.result() for task in tasks if task in finished and task.result()]
+
+
+def check_name(name: str, token: str, content: str) -> str:
+    """What is wrong with a name as the authority will see it; empty where nothing is."""
+    try:
+        addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)})
+    except OSError as why:
+        return f"{name} has no address (A or AAAA record): {why.strerror or why}"
+    try:
+        url = f"http://{name}/.well-known/acme-challenge/{token}"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            if answer.read(100).decode(errors="replace") == content:
+                return ""
+        return f"port 80 of {name} ({', '.join(addresses)}) is answered by somebody else"
+    except urllib.error.HTTPError as why:
+        return f"port 80 of {name} ({', '.join(addresses)}) answers with {why.code}: not this container?"
+    except OSError as why:
+        why = getattr(why, "reason", why)
+        return f"port 80 of {name} ({', '.join(addresses)}) does not answer in here: {why}"
+
+
+def check_authority(server: str, bundle: str) -> str:
+    """Whether the authority answers, and this machine's clock agrees with it; empty where both."""
+    try:
+        context = ssl.create_default_context(cafile=bundle or None)
+        with urllib.request.urlopen(server, timeout=PATIENCE, context=context) as answer:
+            stamp = answer.headers.get("Date")
+    except OSError as why:
+        return f"{server} cannot be reached: {getattr(why, 'reason', why)}"
+    with suppress(TypeError, ValueError):
+        skew = abs((email.utils.parsedate_to_datetime(stamp) - clock.now()).total_seconds())
+        if skew > LARGEST_SKEW:
+            return f"this machine's clock differs from the authority's by {skew:.0f} s"
+    return ""

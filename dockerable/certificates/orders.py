@@ -1,0 +1,108 @@
+"""Orders: what certbot is told, one run of it at a time, and what its output means."""
+
+import fcntl
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from dockerable.certificates import clock
+from dockerable.certificates.request import Request, address
+from dockerable.container import places
+
+LOCK = places.CERTBOT / "attempt.lock"
+NONCE_TRIES = 3
+
+
+def issue_command(request: Request, environ: Mapping[str, str]) -> list[str]:
+    """certbot's arguments for a new certificate under the lineage's name."""
+    command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--force-renewal"]
+    command += ["--renew-with-new-domains", "--cert-name", request.lineage, "--server", request.server]
+    # ECDSA is certbot's own default; said here, cli.ini could not choose another.
+    command += ["--no-directory-hooks"]
+    mail = environ["EMAIL_ADDRESS"]
+    command += ["--email", mail, "--no-eff-email"] if mail else ["--register-unsafely-without-email"]
+    if profile := environ["ACME_PROFILE"]:
+        command += ["--required-profile", profile]
+    if plugin := environ["ACME_DNS_PLUGIN"]:
+        command += ["--authenticator", f"dns-{plugin}"]
+        command += [f"--dns-{plugin}-credentials", environ["ACME_DNS_CREDENTIALS"]]
+        command += [f"--dns-{plugin}-propagation-seconds", environ["ACME_DNS_PROPAGATION_SECONDS"]]
+    else:
+        command += ["--authenticator", "webroot", "--webroot-path", str(places.WEBROOT)]
+    for name in request.names:
+        command += ["--ip-address", name] if address(name) else ["--domain", name]
+    return command
+
+
+def authenticator(request: Request, environ: Mapping[str, str]) -> dict[str, object]:
+    """How the authority is answered, as certbot stores it with a certificate."""
+    if plugin := environ["ACME_DNS_PLUGIN"].replace("-", "_"):
+        return {
+            "authenticator": f"dns-{environ['ACME_DNS_PLUGIN']}",
+            f"dns_{plugin}_credentials": environ["ACME_DNS_CREDENTIALS"],
+            f"dns_{plugin}_propagation_seconds": environ["ACME_DNS_PROPAGATION_SECONDS"],
+        }
+    webroots = dict.fromkeys(request.names, str(places.WEBROOT))
+    return {"authenticator": "webroot", "webroot_path": [str(places.WEBROOT)], "webroot_map": webroots}
+
+
+def renew_command(request: Request, *, now: bool = False) -> list[str]:
+    """certbot's arguments to renew when it is time, by the certificate's lifetime and the authority's ARI, or now."""
+    command = ["certbot", "renew", "--non-interactive", "--cert-name", request.lineage, "--no-directory-hooks"]
+    return [*command, "--force-renewal"] if now else command
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """One attempt at a time. Gives the lock's descriptor, which `run` passes on: should its program be killed,
+    the lock is certbot's for as long as that lives.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
+
+
+def run(command: list[str], lock: int) -> tuple[bool, str]:
+    """Run certbot (bin/certbot) to its end. Returns whether it succeeded, and its output.
+
+    acme repeats a request once whose nonce was rejected; for a second rejection certbot is run again.
+    """
+    for _ in range(NONCE_TRIES):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[lock], check=False)
+        output = done.stdout.decode(errors="replace")
+        if done.returncode == 0 or "badNonce" not in output:
+            break
+    return done.returncode == 0, output
+
+
+# What certbot says around the reason.
+NOISE = re.compile(
+    r"^(Saving debug log|Account registered|Requesting a certificate|Renewing an existing|Certbot failed to auth|"
+    r"Hint:|Some challenges have failed|Ask for help|An unexpected error occurred:|- - -|Processing /|"
+    r"Simulating|The following|All renewals failed|Registering without email|\s*/etc/letsencrypt/live/|"
+    r"\d+ renew failure|Failed to renew certificate \S+ with error: Some challenges|Use of |$)"
+)
+
+
+def reason(output: str) -> str:
+    """Why certbot failed, from what it printed: one line of at most 500 characters."""
+    lines = [" ".join(line.split()) for line in output.splitlines() if not NOISE.match(line.strip())]
+    return "; ".join(dict.fromkeys(lines))[:500] or "certbot gave no reason"
+
+
+def account_is_lost(output: str) -> bool:
+    """Whether the authority does not know our account (it was reset, or the account was removed there)."""
+    lost = r"accountDoesNotExist|unable to find (an )?account|account.*(not found|does not exist)"
+    return bool(re.search(lost, output, re.I))
+
+
+def forget_account(request: Request) -> None:
+    """Move the account of this server aside, so that certbot registers a new one."""
+    host_and_path = re.sub(r"^https?://", "", request.server).replace("//", "/").strip("/")
+    folder = places.LETSENCRYPT / "accounts" / host_and_path
+    if folder.is_dir():
+        aside = places.LETSENCRYPT / "broken" / f"account-{clock.now():%Y%m%dT%H%M%S}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(aside)
