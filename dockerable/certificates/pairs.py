@@ -61,13 +61,8 @@ class Pair:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Subject alternative names, DNS names and addresses."""
-        try:
-            found = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            return ()
-        addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
-        return (*found.get_values_for_type(x509.DNSName), *addresses)
+        """Those of its leaf."""
+        return names_of(self.leaf)
 
     @property
     def fingerprint(self) -> str:
@@ -78,13 +73,13 @@ class Pair:
 
     @property
     def expired(self) -> bool:
-        """Whether its last moment has passed."""
-        return clock.now() >= self.leaf.not_valid_after_utc
+        """Whether its leaf has."""
+        return has_expired(self.leaf)
 
     @property
     def temporary(self) -> bool:
         """Whether it is one of `make_temporary`."""
-        return TEMPORARY in self.leaf.subject.rfc4514_string()
+        return is_temporary(self.leaf)
 
     @property
     def lifetime(self) -> datetime.timedelta:
@@ -94,6 +89,31 @@ class Pair:
     def uncovered(self, names: Iterable[str]) -> list[str]:
         """Those of `names` that the certificate does not cover."""
         return [name for name in names if not covers(self.names, name)]
+
+
+def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Subject alternative names, DNS names and addresses."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = [str(ip) for ip in found.get_values_for_type(x509.IPAddress)]
+    return (*found.get_values_for_type(x509.DNSName), *addresses)
+
+
+def issuer_of(leaf: x509.Certificate) -> str:
+    """Who issued it, as RFC 4514 writes a distinguished name, without its backslashes."""
+    return leaf.issuer.rfc4514_string().replace("\\", "")
+
+
+def has_expired(leaf: x509.Certificate) -> bool:
+    """Whether its last moment has passed."""
+    return clock.now() >= leaf.not_valid_after_utc
+
+
+def is_temporary(leaf: x509.Certificate) -> bool:
+    """Whether it is one of `make_temporary`."""
+    return TEMPORARY in leaf.subject.rfc4514_string()
 
 
 def read(file: Path) -> bytes:

@@ -6,20 +6,9 @@ Usage: certificate                    supervised: serves the best there is, gets
        certificate status [--json]    what is stored and served, the last attempt and the next
 Reads: the variables of environment.py. Writes: /run/tls, /run/certificate.json, /etc/letsencrypt
 Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the own certificate is unusable.
-
-/run/certificate.json, and `status --json`, for other programs:
-  names           list of the site's names
-  state           "ok", "temporary" (no real one yet), "failing" (a real one, the last attempt failed),
-                  "expired", or "different" (stored and served differ)
-  source          "acme" or "own"
-  stored, served  null, or an object: names, issuer, serial (hexadecimal), not_before, not_after (RFC 3339), days_left
-  problem         what is wrong with the stored one, or ""
-  last_attempt, next_attempt   RFC 3339 or null
-  last_error      why the last attempt failed, or ""
 """
 
 import datetime
-import json
 import os
 import signal
 import subprocess
@@ -28,15 +17,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dockerable.certificates import lineage, orders, pairs, served
+from dockerable.certificates import lineage, orders, pairs, served, status
 from dockerable.certificates.backoff import Attempts, retry_after
-from dockerable.certificates.clock import now
+from dockerable.certificates.clock import now, rfc3339
 from dockerable.certificates.diagnosis import diagnose
 from dockerable.certificates.pairs import Broken
 from dockerable.certificates.request import Request
 from dockerable.container import environment
 
-STATUS = Path("/run/certificate.json")
 PID = Path("/run/nginx.pid")
 CONFIGURATION = "/run/nginx/nginx.conf"
 # How often a certificate's lifetime certbot is asked whether to renew, which also asks the authority (ARI).
@@ -111,79 +99,9 @@ def tell_served() -> str:
         return ""
     if told.get("fingerprint") != pair.fingerprint:
         told["fingerprint"] = pair.fingerprint
-        what = "a temporary certificate" if pair.temporary else f"a certificate of {issuer(pair.leaf)}"
-        log(f"nginx has {what} for {' '.join(pair.names)}, valid until {stamp(pair.leaf.not_valid_after_utc)}")
+        what = "a temporary certificate" if pair.temporary else f"a certificate of {pairs.issuer_of(pair.leaf)}"
+        log(f"nginx has {what} for {' '.join(pair.names)}, valid until {rfc3339(pair.leaf.not_valid_after_utc)}")
     return pair.fingerprint
-
-
-def issuer(leaf) -> str:
-    return leaf.issuer.rfc4514_string().replace("\\", "")
-
-
-def stamp(time_: datetime.datetime | float) -> str | None:
-    """RFC 3339 in UTC, to the second; None for 0."""
-    if not time_:
-        return None
-    if isinstance(time_, float | int):
-        time_ = datetime.datetime.fromtimestamp(time_, datetime.UTC)
-    return time_.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def describe(leaf) -> dict | None:
-    if leaf is None:
-        return None
-    left = (leaf.not_valid_after_utc - now()).total_seconds() / 86400
-    names = pairs.Pair(b"", b"", leaf).names
-    return {
-        "names": list(names),
-        "issuer": issuer(leaf),
-        "serial": f"{leaf.serial_number:x}",
-        "not_before": stamp(leaf.not_valid_before_utc),
-        "not_after": stamp(leaf.not_valid_after_utc),
-        "days_left": round(left, 2),
-    }
-
-
-def status(request: Request) -> dict:
-    """The object of the module's docstring."""
-    attempts = Attempts.load(request)
-    problem, leaf = "", None
-    try:
-        pair = pairs.Pair.read(*request.own) if request.own else lineage.stored(request)
-        leaf = pair.leaf
-        if missing := pair.uncovered(request.names):
-            problem = f"does not cover {', '.join(missing)}"
-    except Broken as reason:
-        problem = str(reason)
-    answered = served.ask_nginx(request)
-    if answered is not None and pairs.Pair(b"", b"", answered).temporary:
-        state = "temporary"
-    elif leaf is not None and pairs.Pair(b"", b"", leaf).expired:
-        state = "expired"
-    elif leaf is not None and answered is not None and answered != leaf:
-        state = "different"
-    else:
-        state = "failing" if attempts.error or problem else "ok"
-    return {
-        "names": list(request.names),
-        "state": state,
-        "source": "own" if request.own else "acme",
-        "stored": describe(leaf),
-        "served": describe(answered),
-        "problem": problem,
-        "last_attempt": stamp(attempts.last),
-        "next_attempt": stamp(attempts.next),
-        "last_error": attempts.error,
-    }
-
-
-def write_status(request: Request) -> dict:
-    found = status(request)
-    # Its own name: `renew` and the program may do this at the same moment.
-    new = STATUS.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps(found, indent=1) + "\n")
-    new.rename(STATUS)
-    return found
 
 
 def attempt(request: Request, values: dict[str, str], *, asked: bool = False) -> bool:
@@ -222,7 +140,7 @@ def run_certbot(request: Request, values: dict[str, str], attempts: Attempts, lo
         attempts.succeeded()
     else:
         attempts.failed(orders.reason(output), retry_after())
-        log(f"error: no certificate: {attempts.error}; next try at {stamp(attempts.next)}")
+        log(f"error: no certificate: {attempts.error}; next try at {rfc3339(attempts.next)}")
     install(request)
     return good
 
@@ -267,8 +185,9 @@ def keep(request: Request, values: dict[str, str]) -> None:
                 next_ask = 0.0
         if time.monotonic() >= next_ask:
             next_ask = time.monotonic() + ASK
-            answered, given = write_status(request)["served"], served.in_use()
-            if answered and given and answered["serial"] != f"{given.leaf.serial_number:x}":
+            found, given = status.find(request), served.in_use()
+            status.write(found)
+            if found.served and given and found.served.serial != f"{given.leaf.serial_number:x}":
                 log("nginx serves another certificate than it was given: reloading it")
                 reload_nginx()
         time.sleep(LOOK)
@@ -284,7 +203,7 @@ def watch(request: Request, file: Path) -> None:
         log(f"warning: {file} does not cover {', '.join(missing)}")
     left = pair.leaf.not_valid_after_utc - now()
     if pair.expired:
-        log(f"warning: {file} has expired on {stamp(pair.leaf.not_valid_after_utc)}: replace it")
+        log(f"warning: {file} has expired on {rfc3339(pair.leaf.not_valid_after_utc)}: replace it")
     elif left.days < WARN_DAYS:
         log(f"warning: {file} expires in {left.days} days: replace it")
 
@@ -322,11 +241,13 @@ def main(command: list[str]) -> int:
             return 64
         good = attempt(request, values, asked=True)
         settle(request)
-        print(json.dumps(write_status(request), indent=1))
+        found = status.find(request)
+        status.write(found)
+        print(found.json())
         return 0 if good else 1
     elif command[:1] == ["status"] and command[1:] in ([], ["--json"]):
-        found = status(request)
-        print(json.dumps(found, indent=1) if command[1:] else text(found))
+        found = status.find(request)
+        print(found.json() if command[1:] else found.text())
     elif not command:
         signal.signal(signal.SIGTERM, stop)
         wait_for_nginx()
@@ -335,30 +256,3 @@ def main(command: list[str]) -> int:
         log("error: usage: certificate [install | renew | status [--json]]")
         return 64
     return 0
-
-
-def text(found: dict) -> str:
-    """The status for people."""
-
-    def pair(name: str) -> str:
-        one = found[name]
-        if one is None:
-            return "none"
-        return (
-            f"{' '.join(one['names'])}, by {one['issuer']}, serial {one['serial']}, "
-            f"until {one['not_after']} ({one['days_left']:.1f} days left)"
-        )
-
-    lines = [
-        f"names         {' '.join(found['names'])}",
-        f"state         {found['state']}",
-        f"stored        {pair('stored')}",
-        f"served        {pair('served')}",
-        f"last attempt  {found['last_attempt'] or 'never'}",
-        f"next attempt  {found['next_attempt'] or 'when it is time to renew'}",
-    ]
-    if found["problem"]:
-        lines.append(f"problem       the stored certificate {found['problem']}")
-    if found["last_error"]:
-        lines.append(f"last error    {found['last_error']}")
-    return "\n".join(lines)

@@ -1,9 +1,11 @@
-"""A site over HTTPS without a container: its checked variables, and the certificate that they ask for."""
+"""A site over HTTPS without a container: its checked variables, the certificate that it wants, pairs for it."""
 
+from pathlib import Path
+
+from dockerable.certificates.pairs import Pair
 from dockerable.certificates.request import Request
 from dockerable.container import environment
-
-NAMES = ("example.test", "www.example.test")
+from tests.support.acme import NAMES, key_pem, pem, self_made
 
 
 def values(**given: str) -> dict[str, str]:
@@ -19,3 +21,19 @@ def values(**given: str) -> dict[str, str]:
 def wanted(**given: str) -> Request:
     """The certificate that such a site wants."""
     return Request.of(values(**given))
+
+
+def write(pair: Pair, folder: Path) -> tuple[Path, Path]:
+    """A pair's two files in a folder, which is made: chain and key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chain, key = folder / "fullchain.pem", folder / "privkey.pem"
+    chain.write_bytes(pair.chain)
+    key.write_bytes(pair.key)
+    return chain, key
+
+
+def made_up(names: tuple[str, ...] = NAMES, *, days: float = 60) -> Pair:
+    """A pair of an authority that nobody knows, valid for so many days from now on."""
+    authority = self_made(["an authority"], authority=True)
+    leaf, key = self_made(list(names), issuer=authority, days=days)
+    return Pair(pem(leaf) + pem(authority[0]), key_pem(key), leaf)
