@@ -17,7 +17,6 @@ from dockerable.certificates import clock
 from dockerable.certificates.request import Request
 from dockerable.container import places
 
-LOG = places.CERTBOT / "log/letsencrypt.log"
 # Let's Encrypt allows five failed authorisations a name and hour, and five equal certificates in seven days.
 FIRST_BACKOFF = datetime.timedelta(minutes=15)
 LONGEST_BACKOFF = datetime.timedelta(days=1)
@@ -89,7 +88,7 @@ def backoff(failures: int) -> float:
     return wait.total_seconds()
 
 
-def retry_after(log: Path = LOG) -> float:
+def retry_after(log: Path) -> float:
     """The latest Retry-After in certbot's own log, as seconds since the epoch; 0 where it has none."""
     try:
         answers = log.read_text(errors="replace").split("Received response:\nHTTP ")[1:]

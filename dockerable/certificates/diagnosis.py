@@ -21,16 +21,16 @@ PATIENCE = 2.0  # seconds
 LARGEST_SKEW = 300  # seconds
 
 
-def diagnose(request: Request, environ: Mapping[str, str]) -> list[str]:
+def diagnose(request: Request, values: Mapping[str, str]) -> list[str]:
     """One line for each thing that looks wrong, found in PATIENCE seconds; empty where nothing does."""
     folder = places.WEBROOT / ".well-known/acme-challenge"
     token, content = f"self-{secrets.token_hex(8)}", secrets.token_hex(16)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / token).write_text(content)
-    names = [] if environ["ACME_DNS_PLUGIN"] else list(request.names)
+    names = [] if values["ACME_DNS_PLUGIN"] else list(request.names)
     pool = concurrent.futures.ThreadPoolExecutor(len(names) + 1)
     tasks = [pool.submit(check_name, name, token, content) for name in names]
-    tasks.append(pool.submit(check_authority, request.server, environ["ACME_CA_BUNDLE"]))
+    tasks.append(pool.submit(check_authority, request.server, values["ACME_CA_BUNDLE"]))
     finished, _ = concurrent.futures.wait(tasks, PATIENCE)
     pool.shutdown(wait=False, cancel_futures=True)
     (folder / token).unlink(missing_ok=True)

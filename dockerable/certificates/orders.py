@@ -6,28 +6,66 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from dockerable.certificates import clock
+from dockerable.certificates import clock, lineage
+from dockerable.certificates.diagnosis import diagnose
+from dockerable.certificates.log import log
+from dockerable.certificates.pairs import Broken
 from dockerable.certificates.request import Request, address
 from dockerable.container import places
 
-LOCK = places.CERTBOT / "attempt.lock"
 NONCE_TRIES = 3
 
 
-def issue_command(request: Request, environ: Mapping[str, str]) -> list[str]:
+def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool = False) -> str:
+    """Have certbot replace the stored certificate where it must be another; else renew it when it is time, or `now`.
+
+    `lock` is what `alone` gives. Returns why this failed; empty where the stored certificate is as it should be.
+    """
+    why = lineage.why_reissue(request)
+    command = issue_command(request, values) if why else renew_command(request, now=now)
+    if why:
+        log.info("%s; asking %s", why, request.server)
+        for finding in diagnose(request, values):
+            log.info("note: %s", finding)
+        set_aside_unusable(request)
+    good, output = run(command, lock)
+    if not good and account_is_lost(output):
+        log.info("the authority does not know our account any more; registering another")
+        forget_account(request)
+        # `renew` would insist on the account that the lineage was made with.
+        good, output = run(issue_command(request, values), lock)
+    if not good:
+        return reason(output)
+    if why := lineage.why_reissue(request):
+        # The next one would be no better, and asking for it at once would never end.
+        return reason(f"certbot got one, and yet {why}")
+    return ""
+
+
+def set_aside_unusable(request: Request) -> None:
+    """Move out of certbot's way what it could not use."""
+    try:
+        lineage.renewal_configuration(request)
+        lineage.stored(request)
+    except Broken:
+        if aside := lineage.set_aside(request):
+            log.info("what is stored is kept in %s", aside)
+
+
+def issue_command(request: Request, values: Mapping[str, str]) -> list[str]:
     """certbot's arguments for a new certificate under the lineage's name."""
     command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--force-renewal"]
     command += ["--renew-with-new-domains", "--cert-name", request.lineage, "--server", request.server]
     # ECDSA is certbot's own default; said here, cli.ini could not choose another.
     command += ["--no-directory-hooks"]
-    mail = environ["EMAIL_ADDRESS"]
+    mail = values["EMAIL_ADDRESS"]
     command += ["--email", mail, "--no-eff-email"] if mail else ["--register-unsafely-without-email"]
-    if profile := environ["ACME_PROFILE"]:
+    if profile := values["ACME_PROFILE"]:
         command += ["--required-profile", profile]
-    if plugin := environ["ACME_DNS_PLUGIN"]:
+    if plugin := values["ACME_DNS_PLUGIN"]:
         command += ["--authenticator", f"dns-{plugin}"]
-        command += [f"--dns-{plugin}-credentials", environ["ACME_DNS_CREDENTIALS"]]
-        command += [f"--dns-{plugin}-propagation-seconds", environ["ACME_DNS_PROPAGATION_SECONDS"]]
+        command += [f"--dns-{plugin}-credentials", values["ACME_DNS_CREDENTIALS"]]
+        command += [f"--dns-{plugin}-propagation-seconds", values["ACME_DNS_PROPAGATION_SECONDS"]]
     else:
         command += ["--authenticator", "webroot", "--webroot-path", str(places.WEBROOT)]
     for name in request.names:
@@ -35,13 +73,13 @@ def issue_command(request: Request, environ: Mapping[str, str]) -> list[str]:
     return command
 
 
-def authenticator(request: Request, environ: Mapping[str, str]) -> dict[str, object]:
+def authenticator(request: Request, values: Mapping[str, str]) -> dict[str, object]:
     """How the authority is answered, as certbot stores it with a certificate."""
-    if plugin := environ["ACME_DNS_PLUGIN"].replace("-", "_"):
+    if plugin := values["ACME_DNS_PLUGIN"].replace("-", "_"):
         return {
-            "authenticator": f"dns-{environ['ACME_DNS_PLUGIN']}",
-            f"dns_{plugin}_credentials": environ["ACME_DNS_CREDENTIALS"],
-            f"dns_{plugin}_propagation_seconds": environ["ACME_DNS_PROPAGATION_SECONDS"],
+            "authenticator": f"dns-{values['ACME_DNS_PLUGIN']}",
+            f"dns_{plugin}_credentials": values["ACME_DNS_CREDENTIALS"],
+            f"dns_{plugin}_propagation_seconds": values["ACME_DNS_PROPAGATION_SECONDS"],
         }
     webroots = dict.fromkeys(request.names, str(places.WEBROOT))
     return {"authenticator": "webroot", "webroot_path": [str(places.WEBROOT)], "webroot_map": webroots}
@@ -58,8 +96,8 @@ def alone() -> Iterator[int]:
     """One attempt at a time. Gives the lock's descriptor, which `run` passes on: should its program be killed,
     the lock is certbot's for as long as that lives.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a") as lock:
+    places.CERTBOT.mkdir(parents=True, exist_ok=True)
+    with (places.CERTBOT / "attempt.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
 

@@ -9,7 +9,9 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-TIMEOUT = 5
+from dockerable.container.exit_status import UNAVAILABLE
+
+TIMEOUT = 5  # seconds
 
 
 def reach(address: str, path: str = "") -> None:
@@ -25,11 +27,12 @@ def reach(address: str, path: str = "") -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Connect; print why that fails. Returns the exit status."""
     try:
         reach(*arguments)
     except OSError as error:
         print(error.strerror or error)
-        return 69
+        return UNAVAILABLE
     return 0
 
 

@@ -33,6 +33,7 @@ TLS = Path("/run/tls")
 LETSENCRYPT = Path("/etc/letsencrypt")
 # certbot's logs and locks; where it puts its answers to the authority, by the name that stored lineages have for it.
 CERTBOT = Path("/run/letsencrypt")
+CERTBOT_LOG = CERTBOT / "log/letsencrypt.log"
 WEBROOT = Path("/var/www/html")
 CERTIFICATE_STATUS = Path("/run/certificate.json")
 
