@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
+from http.client import HTTPException
 
 from dockerable.certificates import clock
 from dockerable.certificates.request import Request
@@ -44,16 +45,17 @@ def check_name(name: str, token: str, content: str) -> str:
     except OSError as why:
         return f"{name} has no address (A or AAAA record): {why.strerror or why}"
     try:
-        url = f"http://{name}/.well-known/acme-challenge/{token}"
+        host = f"[{name}]" if ":" in name else name
+        url = f"http://{host}/.well-known/acme-challenge/{token}"
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             if answer.read(100).decode(errors="replace") == content:
                 return ""
         return f"port 80 of {name} ({', '.join(addresses)}) is answered by somebody else"
     except urllib.error.HTTPError as why:
         return f"port 80 of {name} ({', '.join(addresses)}) answers with {why.code}: not this container?"
-    except OSError as why:
-        why = getattr(why, "reason", why)
-        return f"port 80 of {name} ({', '.join(addresses)}) does not answer in here: {why}"
+    except (OSError, HTTPException) as why:
+        reason = getattr(why, "reason", why)
+        return f"port 80 of {name} ({', '.join(addresses)}) does not answer in here: {reason}"
 
 
 def check_authority(server: str, bundle: str) -> str:
@@ -62,7 +64,7 @@ def check_authority(server: str, bundle: str) -> str:
         context = ssl.create_default_context(cafile=bundle or None)
         with urllib.request.urlopen(server, timeout=PATIENCE, context=context) as answer:
             stamp = answer.headers.get("Date")
-    except OSError as why:
+    except (OSError, HTTPException) as why:
         return f"{server} cannot be reached: {getattr(why, 'reason', why)}"
     with suppress(TypeError, ValueError):
         skew = abs((email.utils.parsedate_to_datetime(stamp) - clock.now()).total_seconds())

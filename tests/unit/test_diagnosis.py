@@ -9,6 +9,7 @@ import urllib.request
 from datetime import timedelta
 from email.message import Message
 from email.utils import format_datetime
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def check_name(name: str = "a.test") -> str:
         (urllib.error.HTTPError("", 404, "", Message(), None), "answers with 404: not this container?"),
         (urllib.error.URLError("refused"), "does not answer in here: refused"),
         (TimeoutError("timed out"), "does not answer in here: timed out"),
+        (BadStatusLine("SSH-2.0-OpenSSH"), "does not answer in here: SSH-2.0-OpenSSH"),
     ],
 )
 def test_a_name_is_asked_for_what_was_put_there(
@@ -67,6 +69,13 @@ def test_a_name_is_asked_for_what_was_put_there(
     asked = answer(monkeypatch, given)
     assert check_name() == (f"port 80 of a.test (192.0.2.1) {said}" if said else "")
     assert asked == ["http://a.test/.well-known/acme-challenge/token"]
+
+
+@pytest.mark.parametrize(("name", "host"), [("192.0.2.1", "192.0.2.1"), ("2001:db8::a", "[2001:db8::a]")])
+def test_an_address_is_asked_as_well(name: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, b"content")
+    assert check_name(name) == ""
+    assert asked == [f"http://{host}/.well-known/acme-challenge/token"]
 
 
 def test_a_name_without_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +92,7 @@ def test_a_name_without_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> N
         (b"{}", 0, ""),
         (b"{}", 2, "this machine's clock differs from the authority's by 7200 s"),
         (urllib.error.URLError("refused"), 0, "https://ca.test/dir cannot be reached: refused"),
+        (BadStatusLine("SSH-2.0-OpenSSH"), 0, "https://ca.test/dir cannot be reached: SSH-2.0-OpenSSH"),
     ],
 )
 def test_the_authority_is_asked_whether_it_is_there_and_for_the_time(
