@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.docker import run
 from tests.support.environments import LOCAL, MODULE, settings_folder
 from tests.support.http import ask
 from tests.support.stack import Stack
@@ -129,14 +127,6 @@ def test_whatever_the_projects_logging_is_what_leaves_the_application_is_logged_
         else:
             assert line.startswith("django: error: dockerable.")
             assert f" [{answer['x-request-id']}]: " in line
-
-
-def test_what_a_client_asked_for_does_not_end_the_line_of_a_failure() -> None:
-    environ = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/a%0Aerror:%20b?c", "PATH_INFO": "/a\nerror: b"}
-    fail = "from dockerable.application.uncaught import failed\n"
-    fail += f"try: raise RuntimeError\nexcept RuntimeError: failed({environ!r}, lambda *_: None)"
-    (line,) = run(sys.executable, "-c", fail).stderr.splitlines()
-    assert line.startswith(r"error: dockerable.wsgi: The application failed: GET /a%0Aerror:%20b\nTraceback ")
 
 
 def test_an_answer_that_fails_half_way_is_cut_and_one_record(site: Stack) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.docker import IMAGE, LABEL, ROOT, docker, inspect, run, unique
+from tests.support.docker import IMAGE, LABEL, docker, inspect, run, unique
+from tests.support.requirement_files import pins
 from tests.support.stack import Stack
 from tests.support.tree import Images, base_image, copy_tree, host_ca
 
@@ -105,28 +105,6 @@ def read(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     assert file, f"{name} is no file"
     return file
-
-
-def pins(path: str) -> dict[str, tuple[Requirement, list[str], set[str]]]:
-    """A compiled requirement file: by name the requirement, its hashes, and the files that ask for it."""
-    found: dict[str, tuple[Requirement, list[str], set[str]]] = {}
-    for block in re.split(
-        r"\n(?=[a-z0-9])", "\n" + re.sub(r"^#.*\n", "", (ROOT / path).read_text(), flags=re.MULTILINE)
-    ):
-        if not block.strip():
-            continue
-        head, _, rest = block.strip().partition(" \\\n")
-        requirement = Requirement(head)
-        hashes = re.findall(r"--hash=sha256:([0-9a-f]{64})\b", rest)
-        found[canonicalize_name(requirement.name)] = requirement, hashes, set(re.findall(r"#.*-r (\S+)", rest))
-    return found
-
-
-def asked_for(path: str) -> dict[str, Requirement]:
-    """What an .in file names itself."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / path).read_text().splitlines()]
-    asked = [Requirement(line) for line in lines if line and not line.startswith("-")]
-    return {canonicalize_name(requirement.name): requirement for requirement in asked}
 
 
 def test_its_user_is_not_root_and_its_command_is_plain() -> None:
@@ -282,33 +260,6 @@ def test_uwsgi_runs_in_debians_python_without_libpython(inside: Callable[..., st
     assert "not found" not in linked
     assert inside("find", "/usr/lib", "/opt", "-name", "libpython*.so*") == ""
     assert inside("sh", "-c", "ls /opt/dockerable/lib/python3*/site-packages | grep -c uwsgi || :") == "0"
-
-
-@pytest.mark.parametrize(
-    ("source", "compiled"),
-    [
-        ("requirements.in", "requirements.txt"),
-        ("dockerable/build/requirements-tools.in", "dockerable/build/requirements-tools.txt"),
-        ("tests/requirements.in", "tests/requirements.txt"),
-    ],
-)
-def test_requirements_are_compiled_from_what_is_asked_for(source: str, compiled: str) -> None:
-    pinned, asked = pins(compiled), asked_for(source)
-    assert [name for name, (_, hashes, _) in pinned.items() if not hashes] == []
-    assert [
-        name for name, (requirement, _, _) in pinned.items() if not str(requirement.specifier).startswith("==")
-    ] == []
-    assert {name for name, (_, _, files) in pinned.items() if files & {source, Path(source).name}} == set(asked)
-    for name, requirement in asked.items():
-        version = str(pinned[name][0].specifier).removeprefix("==")
-        assert requirement.specifier.contains(version), f"{compiled} has {name} {version}, {source} asks {requirement}"
-
-
-def test_the_tests_use_the_versions_of_the_image() -> None:
-    image, tests = pins("requirements.txt"), pins("tests/requirements.txt")
-    assert {name: str(tests[name][0].specifier) for name in image} == {
-        name: str(requirement.specifier) for name, (requirement, _, _) in image.items()
-    }
 
 
 def test_the_projects_own_tests_pass_in_it(new_stack: Callable[[Stack], Stack]) -> None:

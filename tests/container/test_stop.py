@@ -1,9 +1,7 @@
 """Stopping, reloading and being killed: what is in flight is answered, what died comes back by itself."""
 
-import configparser
 import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +11,8 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-import yaml
 
-from dockerable.container import init, relay
-from tests.support.docker import ROOT, docker
+from tests.support.docker import docker
 from tests.support.http import Answer, answer, connect, parse, read_all
 from tests.support.processes import processes
 from tests.support.stack import Stack
@@ -181,27 +177,3 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
     assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])
     assert answer(site, "/static/start/start.css").status == 200
-
-
-def test_every_compose_file_gives_a_stop_the_time_that_it_may_take() -> None:
-    supervisor = configparser.ConfigParser(inline_comment_prefixes=(";",))
-    supervisor.read(ROOT / "dockerable/supervisor-app.conf")
-    programs = {name: part for name, part in supervisor.items() if name.startswith("program:")}
-    # One after the other, since each has a priority of its own.
-    assert len({part["priority"] for part in programs.values()}) == len(programs) == 3
-    waits = {name: float(part["stopwaitsecs"]) for name, part in programs.items()}
-    seconds = sum(waits.values())
-    nginx = re.search(r"worker_shutdown_timeout (\d+)s;", (ROOT / "dockerable/nginx/nginx.conf").read_text())
-    assert nginx
-    assert int(nginx[1]) < waits["program:nginx"]
-    # Then init ends what is left and writes what the log still holds.
-    seconds += init.TERM_PATIENCE + init.KILL_PATIENCE + relay.AT_END
-    services = [
-        (file.relative_to(ROOT), service)
-        for file in ROOT.glob("project/settings/*/docker-compose*.yml")
-        for service in yaml.safe_load(file.read_text())["services"].values()
-        if "extends" not in service
-    ]
-    assert len(services) >= 2
-    for file, service in services:
-        assert seconds < int(service["stop_grace_period"].removesuffix("s")), file

@@ -64,7 +64,7 @@ def check_hardening(container: str) -> None:
     assert 0 < host["Memory"] <= 1024 * MEGABYTE
     assert 0 < host["PidsLimit"] <= 1024
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
-    # Long enough, says test_stop.py.
+    # Long enough, says test_compose_files.py.
     assert f"{config['StopTimeout']}s" == yaml.safe_load(LOCAL.read_text())["services"]["web"]["stop_grace_period"]
     assert set(host["Tmpfs"]) == {"/run", "/tmp"}
     assert all("noexec" in options and "size=" in options for options in host["Tmpfs"].values())
@@ -81,13 +81,6 @@ def check_hardening(container: str) -> None:
 def test_each_file_is_valid(compose: Compose, file: Path) -> None:
     done = compose.run("-f", file, "config", "-q")
     assert done.stdout + done.stderr == ""
-
-
-@pytest.mark.parametrize("name", ["local", "example"])
-def test_each_environment_has_a_project_name_of_its_own(name: str) -> None:
-    """Compose's default is the folder's name: two projects with a `local` would share its volume."""
-    lines = (ROOT / f"project/settings/{name}/.env").read_text().splitlines()
-    assert f"COMPOSE_PROJECT_NAME=project-{name}" in lines
 
 
 def test_local_serves_on_loopback_only(local: Project) -> None:

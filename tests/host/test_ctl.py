@@ -1,8 +1,6 @@
-"""dockerable/ctl, and tests/run.sh where no engine answers: what they do, print and end with."""
+"""dockerable/ctl with an engine: what its commands do, print and end with."""
 
 import re
-import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +10,10 @@ import pytest
 import yaml
 
 from tests.support.compose import VERSIONS, Compose, find_compose, left_of
-from tests.support.docker import IMAGE, LABEL, ROOT, docker, inspect, run, unique
+from tests.support.docker import IMAGE, LABEL, docker, inspect, run, unique
 from tests.support.stack import LOCAL
 from tests.support.tree import Images, copy_tree
 from tests.support.wait import free_port, wait_until
-
-DEAD = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
-
 
 Done = subprocess.CompletedProcess[str]
 
@@ -73,121 +68,6 @@ def ctl(tree: Path) -> Iterator[Ctl]:
     ctl = Ctl(tree)
     yield ctl
     ctl.remove()
-
-
-@pytest.fixture
-def without_docker(tmp_path: Path) -> dict[str, str]:
-    """A PATH with everything of this host but docker."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for place in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
-        for program in Path(place).glob("*"):
-            if not program.name.startswith("docker") and not (link := folder / program.name).is_symlink():
-                link.symlink_to(program)
-    return {"PATH": str(folder)}
-
-
-def say(*words: str, **variables: str) -> Done:
-    """The repository's own ctl, where nothing can be run by accident."""
-    return run(ROOT / "dockerable/ctl", *words, check=False, env={**DEAD, **variables}, cwd=Path("/"))
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["up local"], "did you mean"),
-        (["--fast", "ps"], "no option '--fast'"),
-        (["ps", "all"], "ps takes no argument"),
-        (["build", "local"], "build takes no argument"),
-        (["up", "local", "--fast"], "no option '--fast'"),
-        (["up", "local", "example"], "takes one environment"),
-        (["up", "local", "--timeout"], "a number of seconds"),
-        (["up", "local", "--timeout", "soon"], "a number of seconds, not 'soon'"),
-        (["up", "local", "--timeout=-1"], "a number of seconds"),
-        (["down", "local", "example"], "takes one environment"),
-        (["down", "local", "--all"], "no option '--all'"),
-        (["logs", "local", "--all"], "no option '--all'"),
-        (["sh", "local", "ls"], "takes one environment"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value),
-)
-def test_what_ctl_does_not_know_is_refused(words: list[str], said: str) -> None:
-    told = run(ROOT / "dockerable/ctl", *words, check=False)
-    assert (told.returncode, told.stdout) == (64, "")
-    assert said in told.stderr
-
-
-@pytest.mark.parametrize("command", ["up", "down", "logs", "manage", "sh"])
-@pytest.mark.parametrize("words", [[], ["nowhere"]], ids=["none", "unknown"])
-def test_an_unknown_environment_gets_the_list_of_those_there_are(command: str, words: list[str]) -> None:
-    told = run(ROOT / "dockerable/ctl", command, *words, check=False)
-    assert (told.returncode, told.stdout) == (64, "")
-    assert re.search(r"there are: (\w+ )*example (\w+ )*local\b", told.stderr, re.IGNORECASE)
-
-
-@pytest.mark.parametrize("words", [["ps"], ["build"], ["up", "local"], ["manage", "local", "check"]], ids=" ".join)
-def test_without_an_engine_ctl_says_the_remedy(words: list[str], without_docker: dict[str, str]) -> None:
-    for told in (say(*words), say(*words, **without_docker), say(*words, **without_docker, DOCKER_HOST="")):
-        assert (told.returncode, told.stdout) == (69, "")
-        assert told.stderr.startswith("ctl: error: no Docker Engine answers")
-        assert "remedy" in told.stderr and "--install-engine" in told.stderr
-        assert told.stderr.count("\n") == 1
-
-
-def test_without_an_engine_the_tests_say_the_remedy(without_docker: dict[str, str]) -> None:
-    for environment in (DEAD, without_docker):
-        told = run(ROOT / "tests/run.sh", check=False, env=environment, cwd=Path("/"))
-        assert (told.returncode, told.stdout) == (69, "")
-        assert told.stderr.startswith("run.sh: error: no Docker Engine answers")
-        assert "remedy" in told.stderr and "--install-engine" in told.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "commands"),
-    [
-        (["build"], [["docker", "build"]]),
-        (["up", "local"], [["docker", "build"], ["docker-compose", "up", "-d"]]),
-        (["up", "local", "--no-build"], [["docker-compose", "up", "-d"]]),
-        (["down", "local", "--volumes"], [["docker-compose", "down", "--volumes"]]),
-        (["logs", "local", "-f"], [["docker", "logs", "-f"]]),
-        (["manage", "local", "shell", "-c", "print('a b')"], [["docker-compose", "exec", "manage", "print('a b')"]]),
-        (["sh", "local"], [["docker-compose", "exec", "web", "sh"]]),
-        (["ps"], [["docker", "ps", "-a"]]),
-        (["--install-engine", "ps"], [["dockerable/host/install-engine.sh"], ["docker", "ps"]]),
-    ],
-    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
-)
-def test_a_dry_run_prints_the_commands_and_runs_nothing(
-    tree: Path, tmp_path: Path, words: list[str], commands: list[list[str]]
-) -> None:
-    (tmp_path / "fake").mkdir()
-    for name in ("docker", "docker-compose", "sudo", "apt-get"):
-        fake = tmp_path / "fake" / name
-        fake.write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/called"\nexit 1\n')
-        fake.chmod(0o755)
-    path = f"{tmp_path / 'fake'}:/usr/bin:/bin"
-    told = run(tree / "dockerable/ctl", "--dry-run", *words, env={"PATH": path}, cwd=Path("/"))
-    # Each line could be pasted into a shell, whatever is in its words.
-    printed = [shlex.split(line) for line in told.stdout.splitlines() if not line.startswith("docker pull ")]
-    assert len(printed) == len(commands)
-    for line, wanted in zip(printed, commands, strict=True):
-        assert line[0].endswith(wanted[0])
-        assert [word for word in line[1:] if word in wanted[1:]] == wanted[1:]
-        if line[0] == "docker-compose":
-            assert line[1:3] == ["-f", str(tree / "project/settings/local/docker-compose.yml")]
-    called = (tmp_path / "called").read_text().splitlines() if (tmp_path / "called").exists() else []
-    only_asked = {"docker compose version", "docker image inspect", "docker inspect -f"}
-    assert {" ".join(call.split()[:3]) for call in called} <= only_asked
-
-
-@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
-def test_ctl_runs_under_any_posix_shell(shell: str) -> None:
-    if not shutil.which(shell.split()[0]):
-        pytest.skip(f"{shell} is not here")
-    for words, status in ((["help"], 0), (["upp"], 64), (["--dry-run", "up", "local"], 0)):
-        told = run(*shell.split(), ROOT / "dockerable/ctl", *words, check=False, env=DEAD)
-        assert told.returncode == status, told.stderr
-    assert run(*shell.split(), "-n", ROOT / "dockerable/ctl").stderr == ""
 
 
 def make_repository(tree: Path) -> str:

@@ -1,7 +1,6 @@
 """dockerable/host/install-syslog.sh on hosts without systemd, played by containers."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -236,9 +235,3 @@ def test_it_refuses(bare: Host, words: list[str], user: str, status: int, said: 
     told = bare.run(INSTALL, *words, user=user)
     assert told[0] == status
     assert said in told[1]
-
-
-def test_shell_scripts_run_under_any_posix_shell() -> None:
-    folder = Path(ROOT / "dockerable/host")
-    for script in ("install-syslog.sh", "start-refused.sh"):
-        assert run("dash", "-n", folder / script).stderr == ""

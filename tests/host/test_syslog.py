@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker import ROOT, unique
-from tests.support.syslog import Source, SyslogHost, running
+from tests.support.docker import unique
+from tests.support.syslog import PROGRAMS, Source, SyslogHost, running
 from tests.support.wait import wait_until
 
-PROGRAMS = ("nginx.access", "nginx.error", "uwsgi", "django", "certbot", "supervisor", "cmd")
 LEVELS = ("debug", "warning", "error", "critical", "alert", "emergency")
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d)"
 HOSTILE = [
@@ -164,16 +163,3 @@ def test_files_are_for_root_and_the_group_adm_only(host: SyslogHost, send: Calla
     told = host.run("stat", "-c", "%a %U %G", f"/var/log/{name}", f"/var/log/{name}/django.log")
     assert told.splitlines() == ["750 root adm", "640 root adm"]
     assert host.run("stat", "-c", "%a", "/var/lib/dockerable") == "700"
-
-
-def test_every_file_that_lists_the_programs_lists_the_same() -> None:
-    folder = ROOT / "dockerable/host"
-    rules = re.search(r"\$\.program == \[(.*)\]", (folder / "rsyslog.conf").read_text())
-    rotated = re.findall(
-        r"^/var/log/\*/\.dockerable/\.\./(.*)\.log$", (folder / "logrotate.conf").read_text(), re.MULTILINE
-    )
-    listed = re.search(r"^PROGRAMS='(.*)'$", (ROOT / "dockerable/ctl").read_text(), re.MULTILINE)
-    assert rules and listed
-    assert tuple(re.findall(r'"(.*?)"', rules[1])) == PROGRAMS
-    assert tuple(rotated) == (*PROGRAMS, "other")
-    assert tuple(listed[1].split()) == PROGRAMS

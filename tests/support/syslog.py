@@ -13,6 +13,8 @@ from tests.support.docker import LABEL, ROOT, docker, unique
 from tests.support.tree import base_image, helper_image
 from tests.support.wait import wait_until
 
+# The tags of the log's lines, in the order in which the files of dockerable/host/ and ctl have them.
+PROGRAMS = ("nginx.access", "nginx.error", "uwsgi", "django", "certbot", "supervisor", "cmd")
 EXAMPLE = ROOT / "project/settings/example/docker-compose.yml"
 # Numbers the lines of uwsgi, about a thousand a second, until Source.finish.
 COUNT = 'perl -e \'$| = 1; until (-e q(/tmp/end)) { print "uwsgi: ", ++$n, "\\n"; select undef, undef, undef, 0.001 }\''

@@ -1,7 +1,8 @@
-"""Every test that tests/README.md names exists, and every row names one."""
+"""Every test that tests/README.md names exists, every row names one, and a name means one test only."""
 
 import ast
 import re
+from collections import Counter
 
 from tests.support.docker import ROOT
 
@@ -32,3 +33,9 @@ def test_each_fault_has_a_test_that_exists() -> None:
     table = rows()
     assert [fault for fault, named in table.items() if not named] == []
     assert {name for named in table.values() for name in named} - existing() - {COMMAND} == set()
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    """Tables name a test by its module's stem, wherever the module is."""
+    stems = Counter(module.stem for module in TESTS.rglob("test_*.py"))
+    assert [stem for stem, times in stems.items() if times > 1] == []

@@ -1,4 +1,4 @@
-"""The copy of a mounted folder that somebody changes meanwhile; no container."""
+"""Which of the mounted folders and files a snapshot copies, also where somebody changes them meanwhile."""
 
 import os
 import shutil
@@ -7,6 +7,31 @@ from pathlib import Path
 import pytest
 
 from dockerable.container import snapshot
+
+
+def test_mounts_are_those_below_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "APP", tmp_path)
+    (tmp_path / "a b/c").mkdir(parents=True)
+    (tmp_path / "file.py").touch()
+    escaped = str(tmp_path).replace(" ", "\\040")
+    places = [f"{escaped}/a\\040b/c", "/proc", f"{escaped}/file.py", f"{escaped}/a\\040b", f"{escaped}x", escaped]
+    table = "".join(f"36 35 98:0 / {place} rw,noatime - ext4 /dev/root rw\n" for place in places)
+    assert snapshot.mounts(table) == [tmp_path, tmp_path / "a b", tmp_path / "a b/c"]
+
+
+def test_only_folders_with_modules_and_what_lies_beside_are_copied(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for name in ("settings.py", "secrets.json", "letsencrypt/live/key.pem", "app/views.py", ".git/hook.py", "lib.so"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    (source / "large.bin").write_bytes(b"x" * (snapshot.MOST_DATA + 1))
+    assert snapshot.Copy().folder(source, target)
+    links = {place.name for place in target.rglob("*") if place.is_symlink()}
+    assert links == {"letsencrypt", ".git", "large.bin", "lib.so"}
+    assert (target / "app/views.py").read_text() == "app/views.py"
+    assert (target / "letsencrypt/live/key.pem").read_text() == "letsencrypt/live/key.pem"
+    assert not snapshot.Copy().folder(source / "letsencrypt", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
 
 
 @pytest.fixture

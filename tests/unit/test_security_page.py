@@ -1,0 +1,24 @@
+"""Every point of the CIS Docker Benchmark that dockerable/SECURITY.md lists has a test that exists."""
+
+import ast
+import re
+
+from tests.support.docker import ROOT
+
+SECURITY = (ROOT / "dockerable/SECURITY.md").read_text()
+
+
+ROWS = re.findall(r"^\| ([45])\.(\d+) \|.*\| (.*) \|$", SECURITY, re.M)
+
+
+def test_every_point_names_a_test_that_exists() -> None:
+    assert [(int(section), int(point)) for section, point, _ in ROWS] == [
+        *((4, point) for point in range(1, 12)),
+        *((5, point) for point in range(1, 32)),
+    ]
+    for section, point, proof in ROWS:
+        for module, test in re.findall(r"`(test_\w+)::(test_\w+)`", proof):
+            (file,) = ROOT.glob(f"tests/*/{module}.py")
+            tree = ast.parse(file.read_text())
+            assert test in [one.name for one in tree.body if isinstance(one, ast.FunctionDef)], f"{section}.{point}"
+        assert "`test_" in proof or proof.startswith("yours"), f"{section}.{point}"
