@@ -2,8 +2,11 @@
 # run.sh: the one test command. Installs and builds what the tests need, lints, tests, leaves nothing behind.
 #
 # Usage: tests/run.sh [--install-engine] [full] [PYTEST ARGUMENT...]
-#        tests/run.sh soak [SECONDS]
+#        tests/run.sh unit [PYTEST ARGUMENT...]
+#        tests/run.sh [--install-engine] soak [SECONDS]
+#        tests/run.sh help
 #   full   the slow tests as well
+#   unit   only what needs neither an engine nor an image
 #   soak   instead of the tests: load, reloads and kills for ten minutes or SECONDS
 # Reads: TMPDIR, BASE_IMAGE; everything dockerable/ctl build reads
 # Writes: tests/.venv, tests/.cache, the images dockerable:test and (without a registry) dockerable-base:trixie
@@ -16,6 +19,8 @@ VENV=$HERE/.venv
 
 log() { echo "run.sh: $*" >&2; }
 die() { status=$1; shift; log "error: $*"; exit "$status"; }
+
+help() { sed -n '2,/^set /s/^# //p' "$0"; }
 
 # Says what is done and how long it took; on failure the end of what it printed.
 step() {
@@ -63,7 +68,28 @@ need_engine() {
         die 69 "no Docker Engine answers (remedy: start it, or on Debian or Ubuntu $0 --install-engine)"
 }
 
+# $1: what to test, for pytest's -m; the rest are pytest's own.
+run_tests() {
+    selection=$1
+    shift
+    cd "$ROOT"
+    # Two at once, since most of them wait most of the time; a module, which may share a container, stays together.
+    exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile -m "$selection" "$@"
+}
+
 main() {
+    case ${1:-} in
+        help | --help)
+            help
+            return
+            ;;
+        unit)
+            shift
+            mkdir -p "$HERE/.cache"
+            make_venv
+            run_tests 'not slow' "$HERE/unit" "$@"
+            ;;
+    esac
     install_engine=''
     if [ "${1:-}" = --install-engine ]; then install_engine=yes; shift; fi
     selection='not slow'
@@ -72,13 +98,12 @@ main() {
     mkdir -p "$HERE/.cache"
     make_venv
     IMAGE=dockerable:test "$ROOT/dockerable/ctl" build
-    cd "$ROOT"
     if [ "${1:-}" = soak ]; then
         shift
+        cd "$ROOT"
         exec "$VENV/bin/python" -m tests.soak "$@"
     fi
-    # Two at once, since most of them wait most of the time; a module, which may share a container, stays together.
-    exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile -m "$selection" "$@"
+    run_tests "$selection" "$@"
 }
 
 main "$@"

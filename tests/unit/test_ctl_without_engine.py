@@ -89,6 +89,19 @@ def test_without_an_engine_the_tests_say_the_remedy(without_docker: dict[str, st
         assert "remedy" in told.stderr and "--install-engine" in told.stderr
 
 
+def test_the_unit_tests_need_no_engine(without_docker: dict[str, str]) -> None:
+    told = run(ROOT / "tests/run.sh", "unit", "--collect-only", "-q", "-n", "0", env={**DEAD, **without_docker})
+    collected = re.findall(r"^tests/(\w+)/\w+\.py", told.stdout, re.MULTILINE)
+    assert set(collected) == {"unit"}
+
+
+def test_the_tests_help_says_what_can_be_asked_for() -> None:
+    told = run(ROOT / "tests/run.sh", "help", env=DEAD)
+    assert told.stdout.startswith("run.sh: ") and told.stderr == ""
+    assert re.findall(r"^  (\w+) ", told.stdout, re.MULTILINE) == ["full", "unit", "soak"]
+    assert run(ROOT / "tests/run.sh", "--help", env=DEAD).stdout == told.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "commands"),
     [
