@@ -42,7 +42,7 @@ def say(*words: str, **variables: str) -> Done:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["up local"], "did you mean"),
+        (["up local"], "there are: build up down "),
         (["--fast", "ps"], "no option '--fast'"),
         (["ps", "all"], "ps takes no argument"),
         (["build", "local"], "build takes no argument"),
