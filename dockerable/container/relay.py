@@ -14,8 +14,8 @@ from collections import Counter, deque
 from pathlib import Path
 
 from dockerable.container.log_lines import Source
+from dockerable.container.places import LOG
 
-FOLDER = "/run/log"
 # In the order in which one gathering writes them: the causes before the effects.
 TAGS = ("cmd", "supervisor", "certbot", "nginx.error", "django", "uwsgi", "nginx.access")
 # These may come by the thousand a second. A user's pipes may take 64 MiB together, those of all containers.
@@ -35,12 +35,12 @@ AT_END = 12.0
 class Relay:
     """All sources, and the queue in front of stdout. Raises OSError where /run/log cannot be made."""
 
-    def __init__(self, *, json: bool, folder: str = FOLDER) -> None:
+    def __init__(self, *, json: bool, folder: Path = LOG) -> None:
         self.sources: dict[int, Source] = {}
         self.room: dict[int, int] = {}
-        Path(folder).mkdir(mode=0o770, exist_ok=True)
+        folder.mkdir(mode=0o770, exist_ok=True)
         for tag in TAGS:
-            path = Path(folder, tag)
+            path = folder / tag
             path.unlink(missing_ok=True)
             os.mkfifo(path, 0o660)
             # For writing too: then no writer ever waits for a reader, and none ends it.

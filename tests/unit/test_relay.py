@@ -27,7 +27,7 @@ class Site:
         with contextlib.ExitStack() as stack:
             monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
             monkeypatch.setattr(relay, "open_stdout", self.stdout)
-            self.relay = Relay(json=json, folder=str(folder))
+            self.relay = Relay(json=json, folder=folder)
 
     def stdout(self) -> int:
         os.set_blocking(self.written, False)
