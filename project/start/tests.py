@@ -1,4 +1,4 @@
-"""Tests of the start page and of uploads."""
+"""Tests of the start page, of the error pages and of uploads."""
 
 import sys
 import tempfile
@@ -9,15 +9,39 @@ from unittest import mock
 import django
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import OperationalError
-from django.test import TestCase, override_settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.http import Http404
+from django.test import Client, TestCase, override_settings
 from django.urls import reverse
 
+from dockerable.ops.request_id import request_id
 from project.accounts.models import User
 from project.start.models import Document
 from project.testing import uncollected_static
+
+# RFC 9110's words for each, and what a view raises to get it.
+ERRORS = (
+    (400, "Bad Request", BadRequest),
+    (403, "Forbidden", PermissionDenied),
+    (404, "Not Found", Http404),
+    (500, "Internal Server Error", RuntimeError),
+)
+
+
+class PageTest(TestCase):
+    def set_request_id(self, identity: str) -> None:
+        """Do what dockerable/application/wsgi.py does behind nginx."""
+        self.addCleanup(request_id.reset, request_id.set(identity))
+
+    def lose_the_database(self) -> None:
+        """Let every connection to it fail from now on."""
+        self.enterContext(
+            mock.patch.object(BaseDatabaseWrapper, "ensure_connection", side_effect=OperationalError("no route"))
+        )
 
 
 @uncollected_static
@@ -65,6 +89,56 @@ class StartPageTest(TestCase):
     def test_nothing_can_be_posted_to_it(self) -> None:
         with self.assertLogs("django.request"):
             self.assertEqual(self.client.post("/").status_code, 405)
+
+
+class ErrorPageTest(PageTest):
+    def setUp(self) -> None:
+        self.client.raise_request_exception = False
+
+    def page(self, status: int, error: type[Exception]) -> str:
+        """Return the page for this exception in a view."""
+        raised = mock.patch("project.start.views.database_answers", side_effect=error)
+        with raised, self.assertLogs("django.request"):
+            answer = self.client.get("/")
+        self.assertEqual((answer.status_code, answer["Content-Type"]), (status, "text/html; charset=utf-8"))
+        return answer.content.decode()
+
+    def test_each_has_its_status_a_way_home_and_the_id_of_the_request(self) -> None:
+        self.set_request_id("0123456789abcdef")
+        for status, title, error in ERRORS:
+            with self.subTest(status=status):
+                page = self.page(status, error)
+                self.assertIn(f"<title>{title}</title>", page)
+                self.assertIn(f"<h1>{title}</h1>", page)
+                self.assertIn('<a href="/">Start page</a>', page)
+                self.assertIn(f"<small>{status}, request <code>0123456789abcdef</code></small>", page)
+
+    def test_an_id_is_escaped(self) -> None:
+        self.set_request_id("<b>&")
+        for status, _, error in ERRORS:
+            with self.subTest(status=status):
+                self.assertIn("<code>&lt;b&gt;&amp;</code>", self.page(status, error))
+
+    def test_without_nginx_no_request_is_named(self) -> None:
+        for status, _, error in ERRORS:
+            with self.subTest(status=status):
+                self.assertIn(f"<small>{status}</small>", self.page(status, error))
+
+    def test_a_form_without_its_token_gets_a_page_that_says_what_to_do(self) -> None:
+        with self.assertLogs("django.security.csrf"):
+            answer = Client(enforce_csrf_checks=True).post(reverse("admin:login"))
+        self.assertContains(answer, "Allow cookies for this site", status_code=403)
+        self.assertContains(answer, '<a href="/">Start page</a>', status_code=403)
+
+    def test_they_come_while_the_database_is_down(self) -> None:
+        self.set_request_id("0123456789abcdef")
+        # With it the session is looked up.
+        self.client.cookies[settings.SESSION_COOKIE_NAME] = "x" * 32
+        self.lose_the_database()
+        for status, path in ((404, "/nothing"), (500, reverse("admin:index"))):
+            with self.subTest(status=status), self.assertLogs("django.request"):
+                answer = self.client.get(path)
+                self.assertContains(answer, "request <code>0123456789abcdef</code>", status_code=status)
 
 
 @uncollected_static

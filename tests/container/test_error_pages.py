@@ -205,6 +205,20 @@ def test_an_error_of_the_project_is_its_own(site: Stack, status: int) -> None:
     assert re.fullmatch(MADE, own["x-request-id"])
 
 
+@pytest.mark.parametrize(("status", "target"), [(404, "/nothing"), (500, "/crash")])
+def test_django_s_own_page_looks_like_nginx_s_and_names_the_request(site: Stack, status: int, target: str) -> None:
+    page = answer(site, target)
+    text = page.body.decode()
+    assert (page.status, page["content-type"]) == (status, "text/html; charset=utf-8")
+    assert f"<h1>{title(status)}</h1>" in text
+    assert '<a href="/">Start page</a>' in text
+    assert re.fullmatch(MADE, page["x-request-id"])
+    assert f"<small>{status}, request <code>{page['x-request-id']}</code></small>" in text
+    rules = re.search("<style>(.*)</style>", answer(site, "/static/none").body.decode(), re.DOTALL)
+    assert rules
+    assert rules[1] in text
+
+
 @pytest.mark.parametrize(
     ("accept", "form"),
     [

@@ -1,0 +1,13 @@
+"""What the pages of this project need beside Django's own tags: {% load pages %}."""
+
+from django import template
+
+from dockerable.ops.request_id import request_id as id_of_request
+
+register = template.Library()
+
+
+@register.simple_tag
+def request_id() -> str:
+    """Return the id that nginx gave the request, as in X-Request-ID and the log; empty without nginx."""
+    return id_of_request.get()
