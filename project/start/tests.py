@@ -45,7 +45,7 @@ class PageTest(TestCase):
 
 
 @uncollected_static
-class StartPageTest(TestCase):
+class StartPageTest(PageTest):
     def test_it_shows_that_the_stack_is_up(self) -> None:
         answer = self.client.get("/")
         self.assertContains(answer, "It works")
@@ -65,17 +65,34 @@ class StartPageTest(TestCase):
     def test_versions_are_shown_where_the_environment_allows_it(self) -> None:
         self.assertContains(self.client.get("/"), f"<dd>{django.get_version()}</dd>")
 
-    @override_settings(START_PAGE_DETAILS=False)
+    @override_settings(START_PAGE_DETAILS=False, SETTINGS_MODULE="secretive.settings")
     def test_versions_are_hidden_elsewhere(self) -> None:
         answer = self.client.get("/")
         self.assertNotContains(answer, django.get_version())
-        self.assertNotContains(answer, settings.SETTINGS_MODULE)
+        self.assertNotContains(answer, "secretive")
+
+    @override_settings(START_PAGE_DETAILS=True, SETTINGS_MODULE="shop.<b>.settings")
+    def test_a_long_name_of_settings_may_be_wrapped_after_its_dots(self) -> None:
+        self.assertContains(self.client.get("/"), "<dd>shop.<wbr>&lt;b&gt;.<wbr>settings</dd>")
 
     def test_a_database_that_does_not_answer_gives_503(self) -> None:
-        broken = mock.patch("project.start.views.connection.cursor", side_effect=OperationalError)
-        with broken, self.assertLogs("django.request"):
+        self.lose_the_database()
+        with self.assertLogs("django.request"), self.assertLogs("project.start.views") as log:
             answer = self.client.get("/")
         self.assertContains(answer, "not reachable", status_code=503)
+        self.assertContains(answer, "The database does not answer. The log says why.", status_code=503)
+        self.assertEqual(log.output, ["ERROR:project.start.views:The database does not answer: no route"])
+        # What belongs to a site that works, and links that would answer 500.
+        for missing in ("Put your own project", "dockerable/ctl", "/admin/"):
+            self.assertNotContains(answer, missing, status_code=503)
+
+    def test_behind_nginx_it_names_the_command_that_shows_why_the_database_does_not_answer(self) -> None:
+        self.lose_the_database()
+        self.set_request_id("0123<b>")
+        with self.assertLogs("django.request"), self.assertLogs("project.start.views"):
+            answer = self.client.get("/")
+        command = "dockerable/ctl logs ENV --request 0123&lt;b&gt;"
+        self.assertContains(answer, f"<code>{command}</code>", status_code=503)
 
     def test_each_security_header_appears_once(self) -> None:
         headers = self.client.get("/").headers

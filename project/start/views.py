@@ -1,5 +1,6 @@
 """The start page."""
 
+import logging
 import platform
 import sys
 
@@ -10,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+
+logger = logging.getLogger(__name__)
 
 
 @never_cache
@@ -30,10 +33,11 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def database_answers() -> bool:
-    """Tell whether the default database can be reached."""
+    """Tell whether the default database can be reached; the log has the reason where it cannot."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except Error:
+    except Error as reason:
+        logger.error("The database does not answer: %s", reason)
         return False
     return True

@@ -70,7 +70,10 @@ def test_a_database_that_is_down_is_waited_for_at_the_start_and_survived_later(
     secret = "word-4b1d"
     variables = {"DATABASE_URL": f"postgres://app:{secret}@db:5432/app"}
     stack = new_stack(Stack(variables, options=["--network", network]))
-    stack.allowed = ["waiting for the database: ", r"django\.request.*: Service Unavailable"]
+    stack.allowed = [
+        "waiting for the database: ",
+        r"django\.request.*: Service Unavailable|project\.start\.views.*: The database does not answer: ",
+    ]
     stack.start()
     assert stack.says("django: waiting for the database: ")
     wait_until(lambda: status(stack) == 503)
@@ -85,6 +88,9 @@ def test_a_database_that_is_down_is_waited_for_at_the_start_and_survived_later(
     docker("stop", f"{network}-db")
     page = stack.get()
     assert (page.status_code, "not reachable" in page.text) == (503, True)
+    identity = page.headers["X-Request-ID"]
+    assert f"dockerable/ctl logs ENV --request {identity}" in page.text
+    assert stack.says(f"project.start.views [{identity}]: The database does not answer: ")
     assert "Retry-After" not in page.headers
     docker("start", f"{network}-db")
     wait_until(lambda: status(stack) == 200)
