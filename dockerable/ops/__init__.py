@@ -1,1 +1,1 @@
-"""What a project may use of the image: its log. Nothing in the image needs it."""
+"""What a project may import: its LOGGING and the request's id. The image's own application/ uses both, too."""
