@@ -151,9 +151,9 @@ def test_logrotate_makes_rsyslog_write_to_the_new_file(host: SystemdHost, start:
     assert [len(found[name]) for name in ("cmd.log", "cmd.log.1")] == [1, 1]
 
 
-def test_the_filters_of_the_readme_find_their_lines_in_the_journal(host: SystemdHost) -> None:
+def test_the_filters_of_the_page_on_logs_find_their_lines_in_the_journal(host: SystemdHost) -> None:
     container = "project-prod_web_1"
-    commands = re.findall(rf"^journalctl CONTAINER_NAME={container} .*$", (ROOT / "README.md").read_text(), re.M)
+    commands = re.findall(rf"^journalctl CONTAINER_NAME={container} .*$", (ROOT / "docs/logs.md").read_text(), re.M)
     of_nginx, failed, of_django = "nginx.error: error: a", "django: error: x [1]: b", '{"event.dataset":"django"}'
     others = ("django: c", 'nginx.access: ::1 "GET /?nginx.error: error: HTTP/1.1"', '{"event.dataset":"uwsgi"}')
     for line in (of_nginx, failed, of_django, *others):

@@ -1,5 +1,7 @@
-"""What the README and the contract say is so: their commands run, their tables are complete both ways."""
+"""What the README, the pages of docs/ and the contract say is so: commands run, tables are complete both ways."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -15,33 +17,46 @@ from tests.support.wait import free_port, wait_until
 
 README = (ROOT / "README.md").read_text()
 CONTRACT = (ROOT / "dockerable/README.md").read_text()
+TESTS = (ROOT / "tests/README.md").read_text()
+DOCS = {page.name: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
+ARCHITECTURE = DOCS["architecture.md"]
 
-# Where each command of the two documents is run: by a test of this module, or by the test that is named.
+# Where each command of README, contract and tests/README.md, and some of docs/, is run: by a test of this module, or
+# by the test that is named.
 RUN_BY = {
     "./dockerable/ctl up local": "test_ctl.py",
     "curl -I http://127.0.0.1:8000/": "test_ctl.py",
     "./tests/run.sh": "",  # this very run
     "./dockerable/ctl --install-engine up local": "test_install_engine.py",
     "./tests/run.sh --install-engine": "test_install_engine.py",
+    "apt-get install -y rsyslog logrotate": "",  # Debian's own
+    "./dockerable/host/install-syslog.sh": "test_install_syslog.py",
     "cp -r project/settings/example project/settings/prod": "here",
     "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
     "project/settings/prod/docker-compose*.yml": "here",
+    'sed -i "s|change-me|$(head -c 48 /dev/urandom | base64)|" project/settings/prod/secrets.json': "here",
+    "echo 'NGINX_SERVER_NAME=www.example.com' >>project/settings/prod/.env": "here",
+    "chmod o-rwx project/settings/prod/secrets.json": "here",
     "chmod g+w,o-rwx project/settings/prod/letsencrypt": "here",
+    '[ "$(id -u)" = 0 ] || sed -i "s/10001:0/$(id -u):0/" project/settings/prod/docker-compose.yml': "here",
+    "echo 'EMAIL_ADDRESS=admin@example.com' >>project/settings/prod/.env": "here",
+    "./dockerable/ctl up prod": "test_ctl.py",
+    "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
+    "curl -I -H 'Host: www.example.com' http://127.0.0.1/": "test_hosts.py",
     "./dockerable/ctl up prod --ssl": "test_ctl_cert.py",
     "./dockerable/ctl cert prod": "test_ctl_cert.py",
     "./dockerable/ctl cert prod --renew": "test_ctl_cert.py",
-    "chmod o-rwx project/settings/prod/secrets.json": "here",
-    "./dockerable/ctl up prod": "test_ctl.py",
-    "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
     "./dockerable/ctl logs prod -f": "test_ctl.py",
-    "./dockerable/host/install-syslog.sh": "test_install_syslog.py",
     "./dockerable/ctl logs prod nginx -f": "test_ctl_logs.py",
     "./dockerable/ctl logs prod django --since 10m": "test_ctl_logs.py",
-    "./dockerable/ctl logs prod --request ID": "test_ctl_logs.py",
+    "id=$(curl -sI -H 'Host: www.example.com' http://127.0.0.1/nothing "
+    "| sed -n 's/^X-Request-ID: \\(.*\\)\\r$/\\1/p')": "test_error_pages.py",
+    './dockerable/ctl logs prod --request "$id"': "test_ctl_logs.py",
     "./dockerable/ctl reload prod": "test_ctl.py",
     "docker-compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
     "docker compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
-    "python3 -m pip install -r requirements.txt": "here",
+    "python3 -m venv .venv": "",  # Python's own
+    "pip install -r requirements.txt": "here",
     "./manage.py migrate": "here",
     "./manage.py runserver": "here",
     "./manage.py test": "here",
@@ -66,8 +81,9 @@ def table(text: str, heading: str) -> dict[str, str]:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    given = set(commands(README) + commands(CONTRACT))
-    assert given == set(RUN_BY)
+    given = set(commands(README) + commands(CONTRACT) + commands(TESTS))
+    assert given <= set(RUN_BY)
+    assert set(RUN_BY) <= given.union(*map(commands, DOCS.values()))
     for module in set(RUN_BY.values()) - {"", "here"}:
         assert list(ROOT.glob(f"tests/*/{module}")), module
 
@@ -104,7 +120,7 @@ def test_exit_statuses_are_those_of_the_program() -> None:
 
 
 def test_steps_at_start_are_those_of_cmd_sh_in_their_order() -> None:
-    section = README.split("## What happens at start")[1].split("\n## ")[0]
+    section = ARCHITECTURE.split("## What happens at start")[1].split("\n## ")[0]
     body = re.search(r"^start\(\) \{\n(.*?)^\}", (ROOT / "dockerable/cmd.sh").read_text(), re.M | re.S)
     assert body
     steps = re.findall(r"^    (\w+_\w+)$", body[1], re.M)
@@ -113,7 +129,7 @@ def test_steps_at_start_are_those_of_cmd_sh_in_their_order() -> None:
 
 
 def test_what_is_where_names_what_exists() -> None:
-    block = README.split("## What is where")[1].split("```")[1]
+    block = ARCHITECTURE.split("## What is where")[1].split("```")[1]
     folder = ""
     for line in block.strip().splitlines():
         name = line.split()[0]
@@ -124,10 +140,35 @@ def test_what_is_where_names_what_exists() -> None:
             assert (ROOT / folder / name).exists(), line
 
 
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the page's headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    for base, text in ((ROOT, README), (ROOT / "dockerable", CONTRACT)):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert target.startswith("https://") or (base / target).exists(), target
+    pages = [ROOT / name for name in ("README.md", "tests/README.md", "tests/CIS.md")]
+    for page in (*pages, *ROOT.glob("docs/*.md"), *ROOT.glob("dockerable/*.md")):
+        text = page.read_text()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            place, _, anchor = target.partition("#")
+            if place.startswith("https://"):
+                continue
+            led = page.parent / place if place else page
+            assert led.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(led.read_text()), f"{page.name}: {target}"
+
+
+def test_the_folder_leads_nowhere_outside_of_itself() -> None:
+    for page in ROOT.glob("dockerable/*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert target.startswith("https://") or not target.startswith(".."), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    assert len(README.splitlines()) <= 130
+    assert len(README.split()) <= 1400
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)", README)) == set(DOCS)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +190,13 @@ def test_a_new_environment_is_made_as_the_readme_says(tree: Path) -> None:
     made = tree / "project/settings/prod"
     composed = (made / "docker-compose.yml").read_text()
     assert "www.example.com" in composed and "example" not in composed.replace("www.example.com", "")
-    assert (made / ".env").read_text().rstrip().endswith("COMPOSE_PROJECT_NAME=project-prod")
+    assert (made / ".env").read_text().splitlines()[1:] == [
+        "COMPOSE_PROJECT_NAME=project-prod",
+        "NGINX_SERVER_NAME=www.example.com",
+        "EMAIL_ADDRESS=admin@example.com",
+    ]
+    assert len(json.loads((made / "secrets.json").read_text())["SECRET_KEY"]) == 64
+    assert f'user: "{os.getuid() or 10001}:0"' in composed
     assert (made / "secrets.json").stat().st_mode & 0o007 == 0
     assert (made / "letsencrypt").stat().st_mode & 0o027 == 0o020
 
