@@ -131,7 +131,7 @@ def test_two_renewals_at_once_harm_nothing(site: TlsStack, pebble: Pebble, comma
     # The program sees that another was faster; certbot itself does what it is told, one after the other.
     assert pebble.orders() - before == orders
     wait_until(lambda: site.served().serial_number != serial)
-    wait_until(lambda: site.status()["state"] == "ok")
+    site.wait_ok()
     assert site.exec("certbot", "certificates").count("(VALID") == 1
 
 
@@ -139,7 +139,7 @@ def test_an_order_whose_program_was_killed_is_not_made_twice(site: TlsStack, peb
     before, serial = pebble.orders(), site.served().serial_number
     renew = ["docker", "exec", site.name, "certificate", "renew"]
     first = subprocess.Popen(renew, stdout=subprocess.DEVNULL)
-    wait_until(lambda: pebble.orders() > before, every=0.02)
+    pebble.wait_order(before)
     with pebble.held():
         site.exec("sh", "-c", KILL_RENEW)
         assert first.wait(20) == 137

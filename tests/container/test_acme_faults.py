@@ -237,7 +237,7 @@ def test_a_kill_in_the_middle_is_healed_by_the_next_start(pebble: Pebble, new_st
     stack = new_stack(TlsStack(pebble))
     orders = pebble.orders()
     stack.start()
-    wait_until(lambda: pebble.orders() > orders, every=0.02)
+    pebble.wait_order(orders)
     with pebble.held():
         assert is_temporary(stack.served())
         kill(stack)
@@ -274,6 +274,6 @@ def test_a_kill_while_certbot_writes_is_healed_by_the_next_start(pebble: Pebble,
     assert stack.wait_end() == 70
     docker("start", stack.name)
     stack.real()
-    wait_until(lambda: stack.status()["state"] == "ok")
+    stack.wait_ok()
     stack.certificate("renew")
     assert stack.exec("ls", "/etc/letsencrypt/live").split() == ["README", NAMES[0]]

@@ -29,7 +29,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     )
     try:
         project("up", "--no-start")
-        yield inspect(project("ps", "-a", "-q", "web"))
+        yield inspect(project.container())
     finally:
         project.remove()
 

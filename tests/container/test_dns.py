@@ -131,7 +131,7 @@ def test_a_wildcard_is_issued_and_renewed_by_dns_01(
     stack.start()
     first = stack.real()
     assert stack.served("any.example.test") == first
-    wait_until(lambda: stack.status()["state"] == "ok")
+    stack.wait_ok()
     assert stack.exec("ls", "/etc/letsencrypt/renewal") == "example.test.conf"
     # As a site has it that was certified by webroot before.
     conf = "/etc/letsencrypt/renewal/example.test.conf"

@@ -110,7 +110,7 @@ def courses(
         try:
             first = wait_until(stack.served)
             last = issued(stack)
-            wait_until(lambda: stack.status()["state"] == "ok", every=0.5)
+            stack.wait_ok()
             files = stack.exec("find", "/etc/letsencrypt", "-mindepth", "2")
         except (AssertionError, TimeoutError) as reason:
             return AssertionError(f"{reason}\n{stack.report()}")
@@ -189,7 +189,7 @@ def stored(pebble: Pebble) -> Iterator[TlsStack]:
     try:
         stack.start()
         issued(stack)
-        wait_until(lambda: stack.status()["state"] == "ok", every=0.5)
+        stack.wait_ok()
         stack.stop()
         yield stack
     finally:
@@ -272,7 +272,7 @@ def test_other_names_get_another_certificate_and_the_old_one_is_served_until_the
     assert sans(site.first) == set(NAMES)
     assert sans(replaced(site)) == set(names)
     assert f"certbot: the stored certificate {said}" in site.stack.logs()
-    wait_until(lambda: site.stack.status()["state"] == "ok", every=0.5)
+    site.stack.wait_ok()
 
 
 def test_cli_ini_is_honoured(site_on: Callable[..., Site]) -> None:

@@ -8,10 +8,9 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.docker import docker
+from tests.support.docker import docker, follow
 from tests.support.http import ask, exchange
 from tests.support.stack import Stack
-from tests.support.wait import wait_until
 
 TAGS = ("nginx.access", "nginx.error", "uwsgi", "django", "certbot", "supervisor", "cmd")
 TEXT = re.compile(rf"^({'|'.join(map(re.escape, TAGS))}): (?:(debug|warning|error|critical|alert|emergency): )?(.+)$")
@@ -74,16 +73,18 @@ def lines(stack: Stack) -> list[str]:
     return stack.logs().splitlines()
 
 
-def new_lines(stack: Stack, act: Callable[[], object], count: int = 1) -> list[tuple[str, str, dict]]:
-    """What the log gets by `act`, which is `count` lines of nginx.access and perhaps others."""
+def new_lines(stack: Stack, act: Callable[[], object]) -> list[tuple[str, str, dict]]:
+    """What the log gets by `act`, which is a line of nginx.access and perhaps others before it."""
     before = len(lines(stack))
     act()
+    seen: list[str] = []
 
-    def come() -> list[tuple[str, str, dict]] | None:
-        new = parse(stack, lines(stack)[before:])
-        return new if sum(tag == "nginx.access" for tag, _, _ in new) >= count else None
+    def enough(line: str) -> bool:
+        seen.extend(line.splitlines())
+        return any(tag == "nginx.access" for tag, _, _ in parse(stack, seen[before:]))
 
-    return wait_until(come)
+    assert follow(stack.name, enough, 60)
+    return parse(stack, seen[before:])
 
 
 def access(stack: Stack, act: Callable[[], object]) -> tuple[str, dict]:

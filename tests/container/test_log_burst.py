@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.docker import LABEL, docker, run
+from tests.support.docker import LABEL, docker, until_healthy
 from tests.support.stack import Stack
 from tests.support.tree import helper_image
 from tests.support.wait import wait_until
@@ -144,7 +144,7 @@ def test_requests_are_served_on_while_nobody_reads_and_what_was_lost_is_told(
     """Stdout is a FIFO that nobody reads, until `cat` does."""
     command = ("sh", "-c", "mkfifo /run/stdout && exec /app/dockerable/cmd.sh web 3<>/run/stdout >&3")
     stack = new_stack(Stack.trial(command=command)).start()
-    wait_until(lambda: run("docker", "exec", stack.name, "healthcheck", check=False).returncode == 0)
+    assert until_healthy(stack.name, 60)
     requests = 120_000
     assert f"{requests} succeeded" in static_requests(image, stack, requests)
     print(f"PID 1 takes {resident(stack)} MB with its queue full")

@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -129,6 +129,17 @@ def test_a_connection_that_is_kept_open_ends_when_it_is_idle(site: Stack) -> Non
     assert LIMIT - 1 < time.monotonic() - began < LIMIT + 3
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Stack]:
+    """A site with the timeouts as they are by default."""
+    stack = Stack.trial()
+    try:
+        yield stack.up()
+        assert not stack.trouble(), stack.report()
+    finally:
+        stack.remove()
+
+
 @pytest.mark.parametrize(
     "attack",
     [
@@ -138,12 +149,9 @@ def test_a_connection_that_is_kept_open_ends_when_it_is_idle(site: Stack) -> Non
     ],
     ids=["headers", "body", "reading"],
 )
-def test_slowhttptest_does_not_find_the_site_unavailable(
-    new_stack: Callable[[Stack], Stack], attack: tuple[str, ...]
-) -> None:
-    """With the timeouts as they are by default; it asks itself, every second, whether it gets an answer in five."""
-    stack = new_stack(Stack.trial()).up()
-    words = ("run", "--rm", "--label", LABEL, "--network", f"container:{stack.name}", helper_image("load"))
+def test_slowhttptest_does_not_find_the_site_unavailable(patient: Stack, attack: tuple[str, ...]) -> None:
+    """It asks itself, every second, whether it gets an answer in five."""
+    words = ("run", "--rm", "--label", LABEL, "--network", f"container:{patient.name}", helper_image("load"))
     # 400 connections within eight seconds, data every two, fourteen seconds in all.
     told = docker(*words, "slowhttptest", "-c", "400", "-r", "50", "-i", "2", "-l", "14", "-p", "5", *attack)
     available = re.findall(r"service available:\W*(?:\[\d+m)?(\w+)", re.sub(r"\x1b\[[\d;]*m", "", told))

@@ -115,20 +115,6 @@ def test_a_stop_lets_what_is_in_flight_end(new_stack: Callable[[Stack], Stack]) 
     assert stack.last_line() == "cmd: stopped"
 
 
-def test_an_idle_container_stops_at_once(new_stack: Callable[[Stack], Stack]) -> None:
-    stack = new_stack(Stack.trial()).up()
-    with stack.client() as client:
-        # A connection that is kept alive is no request.
-        client.get("/show")
-        began = time.monotonic()
-        assert stack.stop() == 0
-    took = time.monotonic() - began
-    print(f"an idle stop took {took:.1f} s")
-    # Below any stopwaitsecs of a program that takes part.
-    assert took < 9
-    assert stack.last_line() == "cmd: stopped"
-
-
 def test_a_chain_reload_renews_all_workers_and_fails_no_request(site: Stack) -> None:
     before = processes(site)
     with visitor(site) as visits:
@@ -177,3 +163,17 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
     assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])
     assert answer(site, "/static/start/start.css").status == 200
+
+
+# The last, since it ends the module's container.
+def test_an_idle_container_stops_at_once(site: Stack) -> None:
+    with site.client() as client:
+        # A connection that is kept alive is no request.
+        client.get("/show")
+        began = time.monotonic()
+        assert site.stop() == 0
+    took = time.monotonic() - began
+    print(f"an idle stop took {took:.1f} s")
+    # Below any stopwaitsecs of a program that takes part.
+    assert took < 9
+    assert site.last_line() == "cmd: stopped"

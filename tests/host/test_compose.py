@@ -100,12 +100,13 @@ def test_local_is_hardened(local: Project) -> None:
 
 
 def test_data_survives_down_and_goes_with_down_volumes(local: Project) -> None:
-    local("exec", "-T", "web", "sh", "-c", "echo kept > /data/media/note.txt")
-    key = local("exec", "-T", "web", "sha256sum", "/data/secret_key", "/data/media/note.txt")
+    docker("exec", local.container(), "sh", "-c", "echo kept > /data/media/note.txt")
+    sums = ("sha256sum", "/data/secret_key", "/data/media/note.txt")
+    key = docker("exec", local.container(), *sums)
     local("down")
     assert len(left_of(local.name)) == 1
     local.up()
-    assert local("exec", "-T", "web", "sha256sum", "/data/secret_key", "/data/media/note.txt") == key
+    assert docker("exec", local.container(), *sums) == key
     assert httpx.get(f"http://127.0.0.1:{local.port}/media/note.txt", trust_env=False).text == "kept\n"
     local("down", "--volumes")
     assert left_of(local.name) == []

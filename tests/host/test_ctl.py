@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.compose import VERSIONS, Compose, find_compose, left_of
+from tests.support.compose import VERSIONS, Compose, find_compose, left_of, remove_project
 from tests.support.docker import IMAGE, LABEL, docker, inspect, run, unique
 from tests.support.stack import LOCAL
 from tests.support.tree import Images, copy_tree
@@ -53,8 +53,7 @@ class Ctl:
         (folder / "docker-compose.yml").write_text(yaml.safe_dump(file))
 
     def remove(self) -> None:
-        self("down", "local", "--volumes")
-        assert left_of(self.name) == []
+        remove_project(self.name)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.compose import left_of
+from tests.support.compose import left_of, remove_project
 from tests.support.docker import IMAGE, docker, run, unique
 from tests.support.tree import copy_tree
 from tests.support.wait import free_port, wait_until
@@ -58,8 +58,7 @@ class Environment:
         return docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}").split()
 
     def remove(self) -> None:
-        docker("rm", "-f", "-v", *self.containers(), check=False)
-        assert left_of(self.name) == []
+        remove_project(self.name)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import datetime
 import http.client
+import itertools
 import json
 import re
 import socket
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.docker import IMAGE, LABEL, ROOT, docker, run, unique
+from tests.support.docker import IMAGE, LABEL, ROOT, docker, follow, run, unique
 from tests.support.stack import Stack
 from tests.support.wait import free_port, wait_until
 
@@ -167,6 +168,11 @@ class Pebble:
         """How many orders it has seen since it runs."""
         return len(re.findall(r"Added order ", self.logs()))
 
+    def wait_order(self, before: int, timeout: float = 60) -> None:
+        """Return at the moment when it has seen more orders than `before`. Raises TimeoutError."""
+        seen = itertools.count(1)
+        assert follow(self.name, lambda line: "Added order " in line and next(seen) > before, timeout), self.logs()
+
     def remove(self) -> None:
         docker("rm", "-f", "-v", self.name, check=False)
         docker("network", "rm", self.network, check=False)
@@ -282,6 +288,13 @@ class TlsStack(Stack):
         """`certificate status --json`."""
         found: dict[str, Any] = json.loads(self.certificate("status", "--json"))
         return found
+
+    def wait_ok(self, timeout: float = 60) -> None:
+        """Wait until its status is ok. Raises TimeoutError."""
+        # First for what the program publishes: each question loads cryptography, and takes CPU from certbot.
+        published = 'for _ in $(seq 50); do grep -qs \'"state": "ok"\' /run/certificate.json && break; sleep 0.3; done'
+        self.exec("sh", "-c", published, check=False)
+        wait_until(lambda: self.status()["state"] == "ok", timeout)
 
     def in_letsencrypt(self, script: str) -> str:
         """Run a shell script in the letsencrypt volume, as root, whether or not the site runs."""

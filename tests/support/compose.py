@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docker import IMAGE, LABEL, ROOT, docker, run, unique
+from tests.support.docker import IMAGE, LABEL, ROOT, docker, run, unique, until_healthy
 from tests.support.tree import base_image
-from tests.support.wait import free_port, wait_until
+from tests.support.wait import free_port
 
 PLUGINS = ROOT / "tests/.cache/plugins"
 VERSIONS = ("1.29", "2")
+KINDS = {"container": ("ps", "-aq"), "network": ("network", "ls", "-q"), "volume": ("volume", "ls", "-q")}
+REMOVE = {"container": ("rm", "-f", "-v"), "network": ("network", "rm"), "volume": ("volume", "rm", "-f")}
 FETCH = """
 exec >&2
 cd /tmp
@@ -80,9 +82,20 @@ def find_compose(version: str) -> Compose:
 
 def left_of(project: str) -> list[str]:
     """The containers, networks and volumes of a Compose project."""
-    label = f"label=com.docker.compose.project={project}"
-    kinds = (("ps", "-aq"), ("network", "ls", "-q"), ("volume", "ls", "-q"))
-    return [name for kind in kinds for name in docker(*kind, "--filter", label).split()]
+    return [name for kind in KINDS for name in of(project, kind)]
+
+
+def of(project: str, kind: str) -> list[str]:
+    """What a Compose project has of one of KINDS."""
+    return docker(*KINDS[kind], "--filter", f"label=com.docker.compose.project={project}").split()
+
+
+def remove_project(project: str) -> None:
+    """Remove what a Compose project has, at once: how it stops is not what is judged."""
+    for kind, command in REMOVE.items():
+        if found := of(project, kind):
+            docker(*command, *found)
+    assert left_of(project) == []
 
 
 class Project:
@@ -101,14 +114,14 @@ class Project:
     def up(self) -> "Project":
         """`up -d`, then until it is healthy."""
         self("up", "-d")
-        wait_until(lambda: run("docker", "exec", self.container(), "healthcheck", check=False).returncode == 0, 30)
+        assert until_healthy(self.container(), 60), docker("logs", self.container())
         return self
 
     def container(self) -> str:
         """The id of its container."""
-        return self("ps", "-q", "web")
+        (found,) = of(self.name, "container")
+        return found
 
     def remove(self) -> None:
         """Remove all of it, whatever happened."""
-        self("down", "--volumes", "--timeout", "2", check=False)
-        assert left_of(self.name) == []
+        remove_project(self.name)

@@ -3,7 +3,10 @@
 import json
 import os
 import subprocess
+import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,42 @@ def docker(*words: str | Path, check: bool = True, timeout: float = 120) -> str:
 def inspect(name: str) -> dict[str, Any]:
     """`docker inspect` of one container or image."""
     return json.loads(docker("inspect", name))[0]
+
+
+def follow(name: str, enough: Callable[[str], bool], timeout: float, since: str = "") -> bool:
+    """Whether a line of the container's log is enough, asked of each as it comes, before the container ends.
+
+    `since` is a time of the engine's; without it the lines count that were there before, too. Raises TimeoutError.
+    """
+    command = ["docker", "logs", "--follow", *(["--since", since] if since else []), name]
+    until = time.monotonic() + timeout
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as reader:
+        late = threading.Timer(timeout, reader.kill)
+        late.start()
+        try:
+            assert reader.stdout
+            if any(map(enough, reader.stdout)):
+                return True
+        finally:
+            late.cancel()
+            reader.kill()
+    if time.monotonic() >= until:
+        raise TimeoutError(f"the log of {name} did not say it within {timeout} s")
+    return False
+
+
+def until_healthy(name: str, timeout: float) -> bool:
+    """True once the container's own health check is content, false where the container ends first. Raises TimeoutError.
+
+    One command in the container that asks again and again: many of them would take the CPU that a start needs.
+    """
+    try:
+        ask = "until healthcheck; do sleep 0.1; done"
+        return run("docker", "exec", name, "sh", "-c", ask, check=False, timeout=timeout).returncode == 0
+    except subprocess.TimeoutExpired as reason:
+        raise TimeoutError(f"{name} is not healthy within {timeout} s") from reason
 
 
 def unique(word: str) -> str:

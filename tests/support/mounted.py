@@ -109,4 +109,5 @@ class Mounted(Stack):
         return self.exec("sh", "-c", f"{{ {find}; }} 2>/dev/null", "-", f"{program[:-1]}[{program[-1]}]").split()
 
     def master(self) -> int:
-        return int(self.exec("supervisorctl", "pid", "application"))
+        """Process id of uWSGI's master, by its own account. Raises AssertionError where it does not answer."""
+        return int(self.uwsgi()["pid"])

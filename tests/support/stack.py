@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from tests.support.docker import IMAGE, LABEL, ROOT, docker, inspect, run, unique
+from tests.support.docker import IMAGE, LABEL, ROOT, docker, follow, inspect, run, unique, until_healthy
 from tests.support.wait import free_port, wait_until
 
 LOCAL = ROOT / "project/settings/local/docker-compose.yml"
@@ -90,26 +91,27 @@ class Stack:
 
     def wait_healthy(self, timeout: float = 120) -> None:
         """Wait until it serves and its log tells of the whole start. Raises RuntimeError, TimeoutError."""
+        until = time.monotonic() + timeout
+        # Its log first: command after command in the container would take the CPU that the start needs.
+        if not self.follow("accepting requests", timeout, since=self.state()["StartedAt"]):
+            raise RuntimeError(f"the container ended with {self.state()['ExitCode']}\n{self.logs()}")
+        if not until_healthy(self.name, max(until - time.monotonic(), 1)):
+            raise RuntimeError(f"the container ended with {self.state()['ExitCode']}\n{self.logs()}")
 
-        def healthy() -> bool:
-            state = self.state()
-            if state["Status"] != "running":
-                raise RuntimeError(f"the container ended with {state['ExitCode']}\n{self.logs()}")
-            return run("docker", "exec", self.name, "healthcheck", check=False).returncode == 0
-
-        wait_until(healthy, timeout)
-        # The log comes a moment after what it tells of.
-        started = self.state()["StartedAt"]
-        wait_until(lambda: "accepting requests" in docker("logs", "--since", started, self.name))
+    def follow(self, words: str, timeout: float, since: str = "") -> bool:
+        """As `follow` of the container's log, until a line holds these words."""
+        return follow(self.name, lambda line: words in line, timeout, since)
 
     def says(self, words: str, timeout: float = 60) -> bool:
         """True once the log holds these words; they may come a moment after what they tell of. Raises TimeoutError."""
-        return wait_until(lambda: words in self.logs(), timeout)
+        return wait_until(lambda: self.follow(words, timeout), timeout)
 
     def wait_end(self, timeout: float = 60) -> int:
         """The container's exit status, once it has ended. Raises TimeoutError."""
-        wait_until(lambda: self.state()["Status"] == "exited", timeout)
-        return int(self.state()["ExitCode"])
+        try:
+            return int(docker("wait", self.name, timeout=timeout))
+        except subprocess.TimeoutExpired as reason:
+            raise TimeoutError(f"{self.name} has not ended within {timeout} s") from reason
 
     def state(self) -> dict[str, Any]:
         """`.State` of docker inspect."""
