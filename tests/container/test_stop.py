@@ -41,7 +41,7 @@ class Visits:
 
 
 @contextmanager
-def visitor(stack: Stack, pause: float = 0.01) -> Iterator[Visits]:
+def visitor(stack: Stack, pause: float = 0.03) -> Iterator[Visits]:
     """A client that asks again and again until the end of the block, each time on a new connection.
 
     `pause` in seconds is for where it would take the CPU that a start needs.
