@@ -1,16 +1,16 @@
 #!/bin/sh
-# cmd.sh: the container's start.
+# cmd.sh: starts the container and its programs.
 #
 # Usage: cmd.sh [web|start|nginx|application|certificate|prepare_reload]
 #   web          the container's command: becomes PID 1 (bin/init), which runs `start`
 #   start        checks everything, renders nginx's configuration, becomes supervisord
-#   nginx        supervisord's program: clears what a killed nginx left, becomes nginx
-#   application  supervisord's program: clears what a killed uWSGI left, becomes uWSGI (bin/application)
-#   certificate  supervisord's program: becomes bin/certificate
-#   prepare_reload  bin/reload's: checks what is mounted now, renders nginx's configuration
+#   nginx        run by supervisord: clears what a killed nginx left, becomes nginx
+#   application  run by supervisord: clears what a killed uWSGI left, becomes uWSGI (bin/application)
+#   certificate  run by supervisord: becomes bin/certificate
+#   prepare_reload  run by bin/reload: checks what is mounted now, renders nginx's configuration
 # Reads: the variables of the container in dockerable/VARIABLES.md
-# Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied); its lines to /run/log
-# Exits: 64, 65, 66, 73 or 78 when the start is refused, which bin/init passes on
+# Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/tmp (emptied); logs to /run/log
+# Exits: 64, 65, 66, 73 or 78 if it refuses the start; bin/init passes the status on
 set -eu
 umask 0007
 
@@ -21,28 +21,28 @@ LOG=/run/log
 log() { echo "$*" >&2; }
 die() { status=$1; shift; log "$*"; exit "$status"; }
 
-# $1: --reload, where only what is mounted can have changed.
+# $1: --reload if the container runs already: its variables are those of the start, only mounts can have changed.
 check_environment() {
     assignments=$(/usr/bin/python3 -S -m dockerable.container.check_environment "$@") || exit $?
     eval "$assignments"
 }
 
 prepare_data() {
-    # nginx would make its own 0700, closed to another uid of the group.
+    # Made here, since nginx would make these folders 0700, closed to a later container with another uid.
     mkdir -p "$DATA_DIR/media" "$DATA_DIR/tmp/nginx/body" "$DATA_DIR/tmp/nginx/uwsgi"
-    # Uploads that a killed container left half-way; beside media, so that keeping one is a rename.
+    # Incomplete uploads that a killed container left.
     find "$DATA_DIR/tmp" -type f -delete
-    # A container that starts takes what is mounted now, also where /run is no tmpfs.
+    # The copy of an earlier start, if /run is no tmpfs: this start must use what is mounted now.
     rm -rf /run/snapshot
 }
 
-# nginx starts with the stored certificate or a temporary one; the certificate program gets better ones.
+# nginx starts with the stored certificate or a temporary one; the certificate program orders a valid one later.
 prepare_certificate() {
     mkdir -p /run/webroot
     [ "$USE_SSL" = off ] || "$HERE/bin/certificate" install >$LOG/certbot 2>&1
 }
 
-# Rendered beside the configuration in use and moved only when nginx accepts it.
+# Renders into a new folder, which replaces the configuration in use only if nginx accepts it.
 render_nginx_conf() {
     new=$CONFIGURATION.new
     rm -rf "$new"
@@ -63,7 +63,7 @@ tell() {
 }
 
 web() {
-    # A stop that comes before init listens waits for it.
+    # Blocked signals stay pending, so a stop that arrives before init handles signals is not lost.
     exec env --block-signal=TERM --block-signal=INT init
 }
 
@@ -79,10 +79,10 @@ start() {
 
 nginx() {
     exec >$LOG/nginx.error 2>&1
-    # A master killed with -9 leaves workers that hold the port, and its socket.
+    # A master killed with SIGKILL leaves workers that hold the port, and the socket file.
     pkill_orphans
     rm -f /run/health.sock
-    # Its log is in UTC, as all the others.
+    # All logs are in UTC.
     exec env TZ=UTC /usr/sbin/nginx -e stderr -c "$CONFIGURATION/nginx.conf"
 }
 
@@ -94,7 +94,8 @@ pkill_orphans() {
     done
 }
 
-# Until it becomes uWSGI all that it says is the project's; bin/application changes over by itself.
+# Until bin/application becomes uWSGI, its output comes from the project and goes to the project's log. bin/application
+# then switches to uWSGI's log itself.
 application() {
     rm -f /run/ready /run/uwsgi.sock
     export DOCKERABLE_LOG="$LOG/django"
@@ -105,10 +106,10 @@ certificate() {
     exec certificate >$LOG/certbot 2>&1
 }
 
-# Nothing of what runs has changed when one of these ends it.
+# If one of these steps fails, nothing that runs has changed.
 prepare_reload() {
     check_environment --reload
-    # The program, not the function.
+    # `command` runs the program of this name rather than the function.
     command application --check
     render_nginx_conf
 }
