@@ -1,1 +1,1 @@
-"""What runs in the container by the system's Python: standard library only, importable by every other room."""
+"""Programs that the system's Python runs in the container: standard library only, importable by all other packages."""

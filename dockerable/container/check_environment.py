@@ -1,11 +1,11 @@
-"""What cmd.sh checks first: variables, mounts and files, all of it before anything is rendered or started.
+"""Checks variables, mounts and files for cmd.sh, before anything is rendered or started.
 
 Usage: python3 -m dockerable.container.check_environment [--reload]
-  --reload   for the values that the start kept; only what is mounted can have changed since then
+  --reload   use the values that the start stored, since only mounts can have changed since then
 
-What is wrong is listed on stderr, all of it, and the exit status is the first kind found among 64 (variables), 66 (a
-file or mount is missing), 65 (bad data in a file), 78 (configuration) and 73 (a place cannot be written). What is
-right is kept in /run/environment and printed as shell commands that export it.
+Lists all errors on stderr. The exit status is the first kind found among 64 (variables), 66 (a file or mount is
+missing), 65 (bad data in a file), 78 (configuration) and 73 (a place cannot be written). Without errors it stores the
+values in /run/environment and prints them as shell commands that export them.
 """
 
 import os
@@ -20,7 +20,7 @@ from dockerable.container.template_values import template_values
 
 
 def check(environ: Mapping[str, str], known: Mapping[str, str]) -> Report:
-    """The report of all checks; `known` are values that were checked before and stand where `environ` has none."""
+    """Run all checks. `known` has values that were checked before, for variables that `environ` lacks."""
     report = Report()
     variables.check(environ, report, known=known)
     checks.check_watchdog(report)
@@ -43,7 +43,7 @@ def export(values: Mapping[str, str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Check, keep and print. Returns the exit status."""
+    """Check, store and print. Returns the exit status."""
     reloading = arguments == ["--reload"]
     report = check(os.environ, environment.stored() if reloading else {})
     report.print()

@@ -1,6 +1,6 @@
-"""What must hold beside each variable's own value: variables that belong together, mounts, files, the machine.
+"""The start's checks beyond single variables: variables that depend on each other, mounts, files, the machine.
 
-Each check adds what it finds to a report. None of them changes anything outside of it.
+Each check adds errors and warnings to a report, and changes nothing else.
 """
 
 import os
@@ -15,12 +15,12 @@ from dockerable.container.places import APP, LETSENCRYPT, group_may_write, not_w
 from dockerable.container.report import Report
 from dockerable.container.variables import FILES, LEAST_WATCHDOG_MARGIN
 
-SETTINGS_PATIENCE = 10.0  # seconds for a project's settings to be imported beside other errors
+SETTINGS_PATIENCE = 10.0  # seconds that importing the project's settings may take (check_settings)
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 def check_watchdog(report: Report) -> None:
-    """WATCHDOG_TIMEOUT must leave harakiri the time to mend what it can."""
+    """WATCHDOG_TIMEOUT must be longer than harakiri, which replaces a hanging worker by itself."""
     harakiri, timeout = report.values.get("UWSGI_HARAKIRI", ""), report.values.get("WATCHDOG_TIMEOUT", "")
     if harakiri and timeout and 0 < int(timeout) < int(harakiri) + LEAST_WATCHDOG_MARGIN:
         report.error(
@@ -31,7 +31,7 @@ def check_watchdog(report: Report) -> None:
 
 
 def fit_machine(environ: Mapping[str, str], report: Report) -> None:
-    """Clamp the backlog to what the kernel allows, and warn of workers that may need more than the memory limit."""
+    """Lower UWSGI_LISTEN to what the kernel allows, and warn if the workers may exceed the memory limit."""
     values, somaxconn = report.values, int(SOMAXCONN.read_text())
     if int(values["UWSGI_LISTEN"]) > somaxconn:
         if environ.get("UWSGI_LISTEN"):
@@ -49,13 +49,13 @@ def fit_machine(environ: Mapping[str, str], report: Report) -> None:
 
 
 def check_settings_module(report: Report, app: Path = APP) -> None:
-    """Find the settings module's file, without importing it."""
+    """The settings module's file must exist, be readable and compile; it is not imported."""
     name = report.values.get("DJANGO_SETTINGS_MODULE", "")
     if not name:
         return
     place = app.joinpath(*name.split("."))
     if not (app / name.split(".")[0]).exists():
-        return  # of an installed package: the application's own start will say
+        return  # In an installed package: the application's start will find it or refuse.
     if place.parent.exists() and not os.access(place.parent, os.X_OK):
         report.error(NO_INPUT, f"{place.parent} cannot be entered by uid {os.getuid()} {readable(place)}")
         return
@@ -83,7 +83,7 @@ def check_settings_module(report: Report, app: Path = APP) -> None:
 
 
 def readable(place: Path) -> str:
-    """The remedy for what the container's group may not read."""
+    """The remedy for a file that the container's group may not read."""
     return f"(remedy, on the host: sudo chgrp -R 0 FOLDER && sudo chmod -R g+rX FOLDER, its mount at {place.parent})"
 
 
@@ -91,7 +91,7 @@ def check_data(environ: Mapping[str, str], report: Report) -> None:
     """The data folder must be writable by this uid or by group 0."""
     data = environ.get("DATA_DIR", "/data")
     try:
-        # It stands in nginx's configuration.
+        # nginx's configuration contains this path, so it may have no special characters.
         kinds.FILE.check(data or "nothing")
     except Invalid as reason:
         report.error(USAGE, f"DATA_DIR={shown(data)} {reason}")
@@ -106,7 +106,7 @@ def check_data(environ: Mapping[str, str], report: Report) -> None:
 
 
 def check_tls(report: Report, letsencrypt: Path = LETSENCRYPT) -> None:
-    """What HTTPS needs beside its variables: names that can be certified, files, a place for certificates."""
+    """With USE_SSL: variables that go together, files that must be readable, names that can get a certificate."""
     values = report.values
     if values.get("USE_SSL") != "on":
         return
@@ -132,7 +132,7 @@ def check_tls(report: Report, letsencrypt: Path = LETSENCRYPT) -> None:
 
 
 def check_letsencrypt(report: Report, folder: Path) -> None:
-    """certbot's folder must be writable, all that is in it too, and its cli.ini ASCII."""
+    """/etc/letsencrypt and everything in it must be writable, and its cli.ini must be ASCII."""
     if not folder.is_dir():
         report.error(NO_INPUT, f"{folder} does not exist: mount it (volumes: ['./letsencrypt:{folder}'])")
         return
@@ -161,21 +161,21 @@ def check_letsencrypt(report: Report, folder: Path) -> None:
 
 
 def find_locked(folder: Path) -> str:
-    """The first folder that certbot must write and cannot, or file that it must read; empty where there is none."""
+    """The first folder that certbot cannot write, or file that it cannot read; empty if there is none."""
     places = [folder]
     for name in ("archive", "live", "accounts", "renewal"):
         places.append(folder / name)
         for parent, folders, files in os.walk(folder / name):
             places += [Path(parent, inner) for inner in (*folders, *files)]
     for place in places:
-        # A link that leads nowhere is the certificate program's concern.
+        # Broken links are left to the certificate program.
         if Path(place).exists() and not os.access(place, os.R_OK | (os.W_OK | os.X_OK if place.is_dir() else 0)):
             return str(place)
     return ""
 
 
 def check_settings(environ: Mapping[str, str], report: Report) -> None:
-    """Once something is wrong, ask the project's settings too, so that all of it is listed."""
+    """Add errors in the project's settings to those found already, so that the user sees all at once."""
     try:
         done = subprocess.run(
             ["application", "--check-settings"],
@@ -193,6 +193,6 @@ def check_settings(environ: Mapping[str, str], report: Report) -> None:
     known = {status for status, _ in report.errors}
     for line in done.stderr.splitlines():
         problem = line.removeprefix("error: ")
-        # The data folder that cannot be written has been reported already.
+        # check_data has already reported a data folder that cannot be written.
         if problem != line and not (done.returncode == CANNOT_CREATE and CANNOT_CREATE in known):
             report.error(done.returncode, problem)

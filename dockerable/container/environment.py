@@ -1,7 +1,7 @@
-"""The checked values of all variables: the start keeps them in /run/environment, programs that start later read them.
+"""/run/environment: the start stores the checked values of all variables there, for programs that start later.
 
-/run/environment has the form of /proc/PID/environ: NAME=VALUE, each ended by a zero byte. Beside the variables it
-holds what nginx's templates need.
+The file has the form of /proc/PID/environ: NAME=VALUE, each ended by a zero byte. It also has the values that nginx's
+templates need.
 """
 
 import os
@@ -12,7 +12,7 @@ from dockerable.container.report import Report
 
 
 def stored() -> dict[str, str]:
-    """What the start kept, by name; empty before it, and where no start was (`docker run IMAGE manage`)."""
+    """The stored values by name; empty if no start has stored any (as in `docker run IMAGE manage`)."""
     try:
         text = places.ENVIRONMENT.read_text("utf-8", "surrogateescape")
     except OSError:
@@ -21,17 +21,18 @@ def stored() -> dict[str, str]:
 
 
 def store(values: Mapping[str, str]) -> None:
-    """Keep the values, whole or not at all. Raises OSError."""
+    """Store the values atomically. Raises OSError."""
     new = places.ENVIRONMENT.with_suffix(".new")
     new.write_text("".join(f"{name}={value}\0" for name, value in values.items()), "utf-8", "surrogateescape")
     new.rename(places.ENVIRONMENT)
 
 
 def read(environ: Mapping[str, str] = os.environ, *, required: bool = True) -> Report:
-    """Every variable of the container's as a program must take it that starts after the start.
+    """All variables of the container, for a program that runs after the start.
 
-    A value of the program's own (`docker exec -e`) is checked and wins; else stands what the start kept, else the
-    default. The report's errors are those of own values and, unless `required` is off, of a variable that must be set.
+    A value that the program was given itself (`docker exec -e`) is checked and wins; then comes the stored value, then
+    the default. The report has errors for wrong values of the first kind and, unless `required` is off, for missing
+    variables.
     """
     report = Report()
     own = {name: value for name, value in environ.items() if value}

@@ -10,5 +10,5 @@ TRY_LATER = 75  # not now: the site is starting or stopping
 CONFIG = 78  # the configuration is wrong
 INTERRUPTED = 130  # ended by SIGINT or SIGTERM
 
-# Where several kinds are found, the status is the first of these.
+# If there are errors of several kinds, the exit status is the first of these.
 SEVERITY = (USAGE, NO_INPUT, BAD_DATA, CONFIG, CANNOT_CREATE)

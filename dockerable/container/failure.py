@@ -1,19 +1,19 @@
 """/run/failure: the exit status and the reason with which PID 1 ends a container that cannot go on.
 
-Written by the application's start where starting again would not help, and by supervise for a program that it gives
-up. One line, "STATUS REASON". In a full /run the file is made but stays empty; the container ends all the same.
+The application's start writes it if another start would not help, and supervise if it gives a program up. One line,
+"STATUS REASON". If /run is full the file is made but stays empty, and the container ends all the same.
 """
 
 from dockerable.container.places import FAILURE
 
 
 def write(status: int, reason: str) -> None:
-    """Make the file. Raises OSError where it cannot be made or cannot be filled."""
+    """Write the file. Raises OSError if that fails; an empty file may be left."""
     FAILURE.write_text(f"{status} {reason}\n")
 
 
 def read() -> tuple[int, str] | None:
-    """Status and reason; None where the container can go on. Raises OSError, and ValueError for an empty file."""
+    """Status and reason; None if there is no file. Raises OSError, and ValueError for an empty file."""
     try:
         status, _, reason = FAILURE.read_text().strip().partition(" ")
     except FileNotFoundError:

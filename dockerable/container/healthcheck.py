@@ -1,8 +1,8 @@
-"""healthcheck: whether nginx, its socket, a uWSGI worker and Python answer; for HEALTHCHECK and ctl.
+"""healthcheck: whether the site is healthy; run by the image's HEALTHCHECK and by ctl.
 
-Asks nginx on /run/health.sock: by default application/wsgi.py answers, which touches no database; with
-HEALTH_PATH that page of the project, where anything below 500 is healthy. Prints one line.
-Exits: 0 healthy, 1 not (Docker reserves every other status).
+Sends a request through nginx's /run/health.sock to a uWSGI worker. By default application/wsgi.py answers, without
+the project's code and database. With HEALTH_PATH the project answers with that page: healthy is a status below 500.
+Prints one line. Exits: 0 healthy, 1 not (Docker reserves all others).
 """
 
 import os
@@ -21,7 +21,7 @@ def own_page() -> str:
 
 
 def main(_: list[str]) -> int:
-    """Ask and print one line. Returns 0 where the site is healthy, else 1."""
+    """Check and print one line. Returns 0 if the site is healthy, else 1."""
     page = own_page()
     path = page or "/dockerable/live"
     try:
@@ -35,6 +35,6 @@ def main(_: list[str]) -> int:
     if status == 200 or (page and status < 500):
         print("healthy")
         return 0
-    # Another 503 may be the project's own.
+    # The title tells nginx's 503 of a starting site from one that the project answers.
     print("the application is starting" if status == 503 and b"<title>Starting" in body else f"{path} gives {status}")
     return 1

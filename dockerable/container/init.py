@@ -1,10 +1,9 @@
-"""init: PID 1. Relays the log, starts cmd.sh's steps and with them supervisord, reaps, watches, ends the container.
+"""init: PID 1. Starts `cmd.sh start`, which becomes supervisord; relays the log; reaps processes; runs the watchdog.
 
-Reads: LOG_FORMAT; /run/failure ("STATUS reason"), written by whoever found that the container cannot go on.
-The last line of the log is this program's and says how it ended.
-Exits: 0 stopped on request; the status of the step that refused the start; the status in /run/failure;
-70 supervisord ended by itself, the site does not answer any more, or /run/failure cannot be read; 73 /run cannot be
-written.
+Reads: LOG_FORMAT; /run/failure ("STATUS REASON"), which a program writes if the container cannot go on.
+The last line of the log comes from this program and says why the container ended.
+Exits: 0 stopped on request; the status with which cmd.sh refused the start; the status in /run/failure;
+70 supervisord ended by itself, the site hangs, or /run/failure cannot be read; 73 /run cannot be written.
 """
 
 import contextlib
@@ -23,14 +22,13 @@ from dockerable.container.watchdog import Watchdog
 
 START = ("/app/dockerable/cmd.sh", "start")
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
-# What cmd.sh's steps end with where they refuse the start; they have said why.
+# The exit statuses of a start that cmd.sh refuses; cmd.sh has logged the reason.
 REFUSALS = {USAGE, BAD_DATA, NO_INPUT, CANNOT_CREATE, CONFIG}
-# The last line repeats the last error of a program that ended by itself and was given up: the tags of the log to look
-# for it under, and the most characters of it. A program that was killed did not log why.
+# The container's last line repeats the last error of a program that was given up, unless it was killed: the log tags to
+# look for it under, and the most characters of it.
 ERROR_TAGS = {"application": ("uwsgi", "django"), "nginx": ("nginx.error",)}
 MOST_CAUSE = 300
-# The watchdog's thread wakes the main loop with this byte; all other bytes of that pipe are numbers of signals, which
-# end at 64.
+# The watchdog's thread wakes the main loop with this byte. All other bytes in that pipe are signal numbers, at most 64.
 BROKEN = b"\xff"
 # Seconds that the processes left behind by supervisord have to end after SIGTERM, and then after SIGKILL.
 TERM_PATIENCE, KILL_PATIENCE = 1.0, 1.0
@@ -40,18 +38,18 @@ class End:
     """How supervisord's run ended. A plain class: the module `dataclasses` would cost PID 1 10 ms and 1.4 MB."""
 
     def __init__(self, *, wait_status: int = 0, stopping: bool = False, broken: str = "", oom_kills: int = 0) -> None:
-        # supervisord's; 0 while it runs, which it does only where the watchdog gave the site up.
+        # supervisord's; 0 if it still runs because the watchdog ended the container.
         self.wait_status = wait_status
         # Whether the container was asked to stop.
         self.stopping = stopping
-        # Why the watchdog gave the site up.
+        # Why the watchdog ended the container; empty if it did not.
         self.broken = broken
         # How many processes were killed for want of memory since the site last answered.
         self.oom_kills = oom_kills
 
 
 def reap() -> dict[int, int]:
-    """Collect every child that has ended: pid to wait status."""
+    """Reap every child that has ended. Returns pid to wait status."""
     ended = {}
     with contextlib.suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -60,7 +58,7 @@ def reap() -> dict[int, int]:
 
 
 def start() -> int:
-    """Run cmd.sh's steps, which end by becoming supervisord. Returns the pid."""
+    """Run `cmd.sh start`, which becomes supervisord. Returns its pid."""
     actions = (
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, f"{LOG}/cmd", os.O_WRONLY, 0),
@@ -70,19 +68,19 @@ def start() -> int:
 
 
 def supervise(relay: Relay) -> End:
-    """Start supervisord and relay the log until supervisord has ended or the watchdog gives the site up."""
+    """Start supervisord and relay the log until supervisord has ended or the watchdog finds the site broken."""
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     for number in STOP | {signal.SIGCHLD}:
         signal.signal(number, lambda *_: None)
-    # cmd.sh has blocked these until there were handlers for them.
+    # cmd.sh has blocked these signals so that none arrives before its handler is set.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     supervisor = start()
     stopping = False
     reasons: list[str] = []
 
     def broken(reason: str) -> None:
-        # Kept in memory: /run, where the file would be, may be full.
+        # Kept in memory rather than in /run/failure: /run may be full.
         reasons.append(reason)
         os.write(woken, BROKEN)
 
@@ -94,7 +92,7 @@ def supervise(relay: Relay) -> End:
         ready = {descriptor for descriptor, _ in relay.poll.poll(None if timeout is None else timeout * 1000)}
         if wake in ready:
             signals = os.read(wake, 4096)
-            # Without a stop of supervisord, which waits for requests: this site answers none.
+            # supervisord is not asked to stop: it would wait for requests in flight, which hang.
             if BROKEN in signals and not stopping:
                 return End(broken=reasons[0])
             if set(signals) & STOP and not stopping:
@@ -121,9 +119,9 @@ def end_all() -> None:
 
 
 def verdict(end: End, last_error: Callable[[str], str]) -> tuple[int, str]:
-    """The container's exit status and its last line; the line is empty where cmd.sh has written it already.
+    """The container's exit status and last line; the line is empty if cmd.sh has already logged the reason.
 
-    `last_error` gives what was last logged as an error under a tag.
+    `last_error` returns the last message that was logged as an error under a tag.
     """
     if end.broken:
         return SOFTWARE, f"error: {end.broken}"
@@ -144,7 +142,7 @@ def verdict(end: End, last_error: Callable[[str], str]) -> tuple[int, str]:
 
 
 def log_format() -> str:
-    """LOG_FORMAT, needed before the start has checked it; the default where it is wrong, which the start reports."""
+    """LOG_FORMAT, or its default if it is wrong; `cmd.sh start`, which runs later, reports a wrong one."""
     variable = variables.VARIABLES["LOG_FORMAT"]
     with contextlib.suppress(Invalid):
         return variable.check(os.environ.get("LOG_FORMAT") or variable.default_of({}))
@@ -152,7 +150,7 @@ def log_format() -> str:
 
 
 def with_cause(reason: str, last_error: Callable[[str], str]) -> str:
-    """Add the last error of the program that the reason begins with, where that ended by itself."""
+    """Add the last error of the program that the reason begins with, unless that program was killed."""
     program = reason.partition(" ")[0]
     tags = ERROR_TAGS.get(program, ()) if f" {wait_status.EXITED} " in reason else ()
     cause = next(filter(None, map(last_error, tags)), "")
@@ -160,7 +158,7 @@ def with_cause(reason: str, last_error: Callable[[str], str]) -> str:
 
 
 def main(_: list[str]) -> int:
-    """Be PID 1. Returns the container's exit status."""
+    """Run as PID 1. Returns the container's exit status."""
     FAILURE.unlink(missing_ok=True)
     try:
         relay = Relay(json=log_format() == "json")

@@ -1,36 +1,39 @@
-"""The kinds of value that a variable may hold: each checks a value and gives it in the one form that programs read.
+"""The kinds of value that a variable may hold. Each checks a value and returns its normalised form.
 
-PID 1 imports this module and should stay small: so its classes are plain ones (the module dataclasses costs 10 ms and
-1.4 MB), and ipaddress and unicodedata are imported where they are needed.
+PID 1 imports this module and should stay small: so there are no dataclasses (their module costs 10 ms and 1.4 MB),
+and ipaddress and unicodedata are imported only in the functions that need them.
 """
 
 import re
 from collections.abc import Callable
 
 WHOLE_NUMBER, CHOICE = "whole number", "choice"
-SHOWN = 80  # characters of a wrong value in a message
+SHOWN = 80  # the most characters of a wrong value that a message shows
 SWITCH = {"on": True, "true": True, "yes": True, "1": True}
 SWITCH |= {"off": False, "false": False, "no": False, "0": False}
 
 
 class Invalid(Exception):
-    """What is wrong with a value, as the end of the sentence that the variable's name begins."""
+    """A value is wrong. The text follows the variable's name in a message: "must be a whole number ..."."""
 
 
 class Kind:
-    """A kind of value: its name and what may stand there, for the documentation; what checks it; its unit."""
+    """A kind of value: its name and allowed values (for VARIABLES.md), the function that checks it, its unit.
+
+    `check` returns the normalised value, or raises Invalid.
+    """
 
     def __init__(self, name: str, values: str, check: Callable[[str], str], unit: str = "") -> None:
         self.name, self.values, self.check, self.unit = name, values, check, unit
 
 
 def shown(value: str) -> str:
-    """A wrong value as messages quote it: printable, and no longer than a line."""
+    """A wrong value quoted for a message: printable, and cut after SHOWN characters."""
     return repr(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
 
 
 def integer(low: int, high: int, unit: str = "", *, zero: str = "") -> Kind:
-    """A whole number in decimal digits from `low` to `high`; `zero` says what 0 means where it means something else."""
+    """A whole number in decimal digits from `low` to `high`; `zero` describes a special meaning of 0."""
     meaning = f" (0: {zero})" if zero else ""
     values = f"{low} to {high}{' ' + unit if unit else ''}{meaning}"
     wanted = f"must be a whole number from {values}"
@@ -44,7 +47,7 @@ def integer(low: int, high: int, unit: str = "", *, zero: str = "") -> Kind:
 
 
 def one_of(*words: str) -> Kind:
-    """One of these words, in any case; given in lower case."""
+    """One of these words, in upper or lower case; normalised to lower case."""
 
     def check(value: str) -> str:
         if value.lower() not in words:
@@ -73,7 +76,7 @@ def _path(value: str) -> str:
 
 
 def _file(value: str) -> str:
-    # Whether it is there is seen later.
+    # checks.py finds out whether the file exists.
     if value and not re.fullmatch(r"/[\w./@%+=:-]+", value):
         raise Invalid("must be an absolute path in the container")
     return value
@@ -115,7 +118,7 @@ def _networks(value: str) -> str:
             network = ipaddress.ip_network(_without_zone(part), strict=False)
         except ValueError:
             raise Invalid(f"{shown(part)} is not an address or network (example: 10.0.0.0/8)") from None
-        # 10.0.0.0/8 and fc00::/7 are the widest that are anybody's own.
+        # 10.0.0.0/8 and fc00::/7 are the largest private networks; anything larger includes public addresses.
         if network.prefixlen < (8 if network.version == 4 else 7):
             whom = "too many" if network.prefixlen else "everyone"
             raise Invalid(f"{shown(part)} would trust {whom}; name your load balancer's own network")
@@ -126,7 +129,7 @@ def _networks(value: str) -> str:
 
 
 def _without_zone(address: str) -> str:
-    """The address, unless it has a zone (fe80::1%eth0): Python lets any character pass in it. Raises ValueError."""
+    """The address. Raises ValueError if it has a zone (fe80::1%eth0): ipaddress accepts any character in a zone."""
     if "%" in address:
         raise ValueError(address)
     return address
@@ -172,9 +175,9 @@ def _server_name(name: str) -> str:
 
 
 def _punycode(name: str) -> str:
-    """The ASCII form of a Unicode host name. Raises Invalid where it has none.
+    """The ASCII form of a Unicode host name. Raises Invalid if it has none.
 
-    By hand, since the standard library's IDNA is that of 2003, which makes of some names another domain.
+    The standard library's `idna` codec implements IDNA 2003, which maps some names to another domain.
     """
     import unicodedata
 
@@ -188,7 +191,7 @@ def _punycode(name: str) -> str:
 
 
 def is_address(server_name: str) -> bool:
-    """Whether a checked server name is an IP address; IPv6 stands in brackets, or without where they were taken off."""
+    """Whether a checked server name is an IP address; an IPv6 address may be with or without its brackets."""
     return ":" in server_name or server_name.rpartition(".")[2].isdigit()
 
 
@@ -202,5 +205,5 @@ PATH = Kind("path", "a path of the site, from / on", _path)
 FILE = Kind("file", "an absolute path in the container", _file)
 WORD = Kind("word", "letters, digits, hyphens, underscores", _word)
 SIZE = Kind("size", "bytes, or a number with `k`, `m` or `g`; 0: no limit", _size)
-# What the container does not check itself: a project's or the host's.
+# Not checked by the container: variables of the project and of the host.
 TEXT = Kind("text", "any text", str)

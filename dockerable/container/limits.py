@@ -1,7 +1,6 @@
-"""What the container may use: CPUs and memory by its cgroup, version 1 or 2.
+"""The container's limits of CPU and memory, from its cgroup (version 1 or 2), and the workers that fit into them.
 
-The functions read the container's limits as it sees them at its own `/sys/fs/cgroup`; a host without
-limits gives the machine's own size. The `root` argument is for tests.
+`root` is where the cgroup is mounted; only tests set it. Without limits the machine's own size counts.
 """
 
 import math
@@ -12,12 +11,12 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 MIB = 1024 * 1024
-# All but the workers: 43 MB for nginx, init, supervisor and uWSGI's master, 50 MB for a run of certbot, and some for
-# files on their way to the disk: without it 50 slow downloads beside workers at their bound ended in a kill.
+# Bytes for everything but the workers: 43 MB for nginx, init, supervisord and uWSGI's master, 50 MB for a run of
+# certbot, the rest for file pages in memory: without it 50 slow downloads beside full workers ended in a kill.
 BASE_MEMORY = 128 * MIB
-# Of a worker's resident memory, what is in files and thus there once for all of them.
+# Bytes of a worker's resident memory that are mapped files, which all workers share.
 SHARED_MEMORY = 24 * MIB
-# The least resident memory at which a worker is replaced; one that serves the start page has 51 MB.
+# The least bound in bytes at which a worker is replaced; one that serves the start page has 51 MB resident.
 LEAST_WORKER_MEMORY = 80 * MIB
 MOST_PROCESSES = 32
 
@@ -44,14 +43,14 @@ def cpus(root: Path = CGROUP) -> int:
 
 
 def memory(root: Path = CGROUP) -> int | None:
-    """The container's memory limit in bytes, None where there is none."""
+    """The container's memory limit in bytes; None if it has none."""
     limit = _read(root / "memory.max") or _read(root / "memory/memory.limit_in_bytes")
     # Version 1 says "no limit" by a number near 2**63.
     return int(limit) if limit.isdigit() and int(limit) < 2**60 else None
 
 
 def default_processes(root: Path = CGROUP) -> int:
-    """uWSGI workers that fit: two a CPU, fewer where memory is short, between 1 and 32."""
+    """The default number of uWSGI workers: two for each CPU, fewer if memory is short, between 1 and 32."""
     fit = 2 * cpus(root)
     if (limit := memory(root)) is not None:
         fit = min(fit, (limit - BASE_MEMORY) // (LEAST_WORKER_MEMORY - SHARED_MEMORY))
@@ -59,19 +58,19 @@ def default_processes(root: Path = CGROUP) -> int:
 
 
 def worker_memory(processes: int, root: Path = CGROUP) -> int:
-    """Resident memory in bytes that each of so many workers may have, so that all stay within the limit."""
+    """The resident memory in bytes that each of `processes` workers may have so that all stay within the limit."""
     limit = memory(root) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(LEAST_WORKER_MEMORY, (limit - BASE_MEMORY) // processes + SHARED_MEMORY)
 
 
 def fits(processes: int, each: int, root: Path = CGROUP) -> bool:
-    """Whether so many workers of `each` bytes of resident memory stay within the limit."""
+    """Whether `processes` workers with `each` bytes of resident memory stay within the limit."""
     limit = memory(root)
     return limit is None or BASE_MEMORY + processes * (each - SHARED_MEMORY) <= max(limit, BASE_MEMORY)
 
 
 def oom_kills(root: Path = CGROUP) -> int | None:
-    """How many processes of the container the kernel has killed for want of memory; None where it does not say."""
+    """How many of the container's processes the kernel killed for want of memory; None if it does not count them."""
     events = _read(root / "memory.events") or _read(root / "memory/memory.oom_control")
     found = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
     return int(found[1]) if found else None

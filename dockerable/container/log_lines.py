@@ -1,8 +1,8 @@
-r"""From the bytes that a source of the log writes to its tagged lines.
+r"""Turns the bytes that a program writes to its log FIFO (a source) into tagged lines.
 
-A line is `TAG: [LEVEL: ]message`, or with LOG_FORMAT=json one JSON object with the names of the Elastic Common
-Schema. What is not UTF-8 and control characters are replaced, so a line stays one line, and a traceback becomes one
-record. A record longer than LINE comes in marked pieces.
+A line is `TAG: [LEVEL: ]message`, or with LOG_FORMAT=json one JSON object with the field names of the Elastic Common
+Schema. Bytes that are not UTF-8, and control characters, are replaced, so that a line stays one line. A traceback
+becomes one record. A record longer than LINE bytes is split into marked pieces.
 """
 
 import re
@@ -11,16 +11,17 @@ from math import isfinite
 
 from dockerable.container import uwsgi_lines
 
-# Those write whole JSON objects themselves where LOG_FORMAT=json.
+# With LOG_FORMAT=json these sources write JSON objects themselves.
 JSON_SOURCES = ("django", "nginx.access")
-# bytes of a line with its tag. rsyslog's largest message is 8 KiB unless it is told otherwise.
+# The most bytes of a line with its tag: by default rsyslog cuts messages at 8 KiB.
 LINE = 7500
-# A line without an end, or a traceback, is not kept beyond this; a JSON object is, since its half has no meaning.
+# Bytes of an unfinished line or traceback after which what there is gets logged. An unfinished JSON object is kept for
+# longer, since half an object cannot be read.
 KEPT = 1 << 16
 KEPT_OBJECT = 1 << 20
-# seconds that a line without its end, or a traceback whose exception has not come yet, is waited for.
+# Seconds to wait for the rest of a line, or for the exception that ends a traceback.
 UNFINISHED = 1.0
-# seconds that may bring more to a traceback that looks complete.
+# Seconds to wait for more lines of a traceback that looks complete.
 COMPLETE = 0.1
 ECS = {"ecs.version": "8.11"}
 CONTINUES = " [continues]"
@@ -31,19 +32,19 @@ CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LEVEL = re.compile(r"(debug|warning|error|critical|alert|emergency): ")
 NGINX_ERROR = re.compile(r"(?:[\d/]+ [\d:]+|nginx:) \[(\w+)\] (?:\d+#\d+: )?")
 NGINX_LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", "notice": "info"}
-# Whole lines only: what a client asked for must not begin one.
+# Matches whole lines only, so that a client's request within a line cannot begin a traceback.
 TRACEBACK = re.compile(
     r"(?P<named>Traceback \(most recent call last\):)$|[ +|]*Exception Group Traceback \(most recent call last\):$"
     r"|(?:Current thread|Thread|Stack)\b.*\(most recent call first\):$|\*{3} backtrace of \d+ \*{3}$"
 )
-# What may stand inside a traceback: indented, between two of them, a thread's head, a C frame.
+# Lines within a traceback: indented ones, those between two chained tracebacks, the head of a thread, a C frame.
 INSIDE = re.compile(
     r"$|[ \t]|During handling of the above exception|The above exception was|(?:Current thread|Thread) 0x[0-9a-f]+ "
     r"|/[^ (]+\([^ )]*\) \[0x[0-9a-f]+\]$|\*{3} end of backtrace"
 )
 
 QUIET = ("debug", "info", "warning")
-# In uwsgi.ini's log-format and in harakiri_report.py's lines; in ops/logging.py's.
+# Where a line has its request id. uwsgi: uwsgi.ini's log-format and harakiri_report.py; django: ops/logging.py.
 REQUEST_ID = {
     "uwsgi": re.compile(r"^\[([\w.:=-]{8,128})\] |\(request id ([\w.:=-]{8,128}),"),
     "django": re.compile(r"^[^ \[\]]+ \[([\w.:=-]{8,128})\]: "),
@@ -51,7 +52,7 @@ REQUEST_ID = {
 
 
 class Source:
-    """One source: bytes go in as they were read, tagged lines come out."""
+    """One source: takes bytes as they were read and gives tagged lines."""
 
     def __init__(self, tag: str, *, json: bool) -> None:
         self.tag = tag
@@ -59,7 +60,7 @@ class Source:
         self.prefix = f"{tag}: ".encode()
         self.rest = b""
         self.since = 0.0
-        # Level and request id of a line whose beginning has gone out already.
+        # Level and request id of a line that was logged in part: its rest has not come yet.
         self.continued: tuple[str, str] | None = None
         self.traceback: list[str] = []
         self.collected = 0
@@ -67,7 +68,7 @@ class Source:
         self.last_error = ""
 
     def take(self, data: bytes) -> bytes:
-        """The tagged lines that `data` completes."""
+        """Add `data`. Returns the tagged lines that are complete now."""
         self.since = time.monotonic()
         lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
         output = self.lines(lines) if newline else b""
@@ -79,13 +80,13 @@ class Source:
         return output
 
     def skip(self, data: bytes) -> int:
-        """Leave out the lines that `data` completes; how many."""
+        """Add `data` and drop the lines that are complete now. Returns their number."""
         lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
         self.rest = self.rest[:KEPT]
         return lines.count(b"\n") + len(newline)
 
     def lines(self, data: bytes) -> bytes:
-        """Tag complete lines, all at once where they need nothing else."""
+        """Tag complete lines; all at once if none of them needs anything else."""
         if not (
             self.traceback
             or self.continued
@@ -96,7 +97,7 @@ class Source:
             split = data.split(b"\n")
             if not self.json and all(split) and len(max(split, key=len)) <= LINE - len(self.prefix):
                 return self.prefix + (b"\n" + self.prefix).join(split) + b"\n"
-            # nginx lets no quote or newline of a client's through; its lines are below 4,096 bytes.
+            # Such objects can pass unparsed: nginx escapes quotes and newlines, and its lines are below 4,096 bytes.
             if (
                 self.json
                 and self.tag == "nginx.access"
@@ -108,7 +109,7 @@ class Source:
         return b"".join(map(self.line, decode(data).split("\n")))
 
     def line(self, text: str, *, unfinished: bool = False) -> bytes:
-        """One line, cleaned and tagged; nothing while a traceback is being collected or where it says nothing."""
+        """One line, cleaned and tagged; empty if it is part of an unfinished traceback or is left out."""
         text = CONTROL.sub("\ufffd", COLOUR.sub("", text.replace("\t", " ")))
         if self.continued:
             return self.record(self.continued[0], text, unfinished=unfinished)
@@ -125,23 +126,23 @@ class Source:
         return self.record(level, text, unfinished=unfinished) if text.strip() else b""
 
     def belongs(self, text: str) -> bool:
-        """Add a line to the traceback that is being collected, where it is part of it."""
+        """Add a line to the traceback that is being collected. Returns False if it is not part of that traceback."""
         inside, again = INSIDE.match(text), TRACEBACK.match(text)
         if self.complete and not (inside or (again and self.chained())):
             return False
         self.traceback.append(text)
         self.collected += len(text)
-        # A Python traceback's first line without an indent names the exception.
+        # The first line without an indent names the exception and so completes a Python traceback.
         self.complete = not again["named"] if again else self.complete or not inside
         return True
 
     def chained(self) -> bool:
-        """Whether what was collected says that another traceback follows."""
+        """Whether the last line collected announces another traceback."""
         last = next((line for line in reversed(self.traceback) if line), "")
         return last.startswith(("During handling", "The above exception"))
 
     def level(self, text: str) -> tuple[str, str]:
-        """The level that the source gives a line, and the line without it."""
+        """A line's level, and the line without it."""
         if self.tag == "nginx.error":
             found = NGINX_ERROR.match(text)
             return (NGINX_LEVELS.get(found[1], found[1]), text[found.end() :]) if found else ("error", text)
@@ -150,7 +151,7 @@ class Source:
         return uwsgi_lines.read(text) if self.tag == "uwsgi" else ("info", text)
 
     def end_traceback(self) -> bytes:
-        """What was collected, as one record."""
+        """End the traceback that is being collected. Returns it as one record."""
         lines, self.traceback = self.traceback, []
         while lines and not lines[-1].strip():
             lines.pop()
@@ -162,7 +163,7 @@ class Source:
         return b"".join(self.texts("error", "\\n".join(lines)))
 
     def record(self, level: str, text: str, *, unfinished: bool = False) -> bytes:
-        """One line as a record, in pieces where it is too long."""
+        """One line as a record, in pieces if it is too long."""
         if level not in QUIET:
             self.last_error = text
         request = self.continued[1] if self.continued else self.request_id(text)
@@ -173,12 +174,12 @@ class Source:
         return b"".join(self.texts(level, text, request))
 
     def request_id(self, text: str) -> str:
-        """The id of the request that a line is about, or nothing."""
+        """The id of the request that a line is about; empty if it has none."""
         found = REQUEST_ID[self.tag].search(text) if self.tag in REQUEST_ID else None
         return next(filter(None, found.groups()), "") if found else ""
 
     def texts(self, level: str, text: str, request: str = "") -> list[bytes]:
-        """A record as text; each piece of one that is too long names the request and says where it continues."""
+        """A record as text. Of one that is too long each piece has the request id and a mark that it continues."""
         head = self.prefix + (b"" if level == "info" else f"{level}: ".encode())
         whole = head + text.encode()
         if len(whole) <= LINE:
@@ -188,14 +189,17 @@ class Source:
         return [head + f"{CONTINUES}\n".encode().join([parts[0], *(again + part for part in parts[1:])]) + b"\n"]
 
     def fields(self, level: str, message: str, request: str = "", stack: str = "") -> dict:
-        """A record for JSON."""
+        """The fields of a record in JSON."""
         fields = {"@timestamp": timestamp(), "event.dataset": self.tag, "log.level": level, "message": message}
         if request:
             fields["http.request.id"] = request
         return {**fields, **({"error.stack_trace": stack} if stack else {}), **ECS}
 
     def object(self, text: str) -> bytes:
-        """A JSON object that its source wrote itself, with what a record must have, spaced as filters look for it."""
+        """A JSON object that the source wrote itself, with missing fields added.
+
+        It is encoded anew, without spaces: `ctl logs` and rsyslog.conf look for `"event.dataset":"TAG"`.
+        """
         from json import loads
 
         try:
@@ -208,7 +212,10 @@ class Source:
         return b"".join(self.objects(fields))
 
     def objects(self, fields: dict) -> list[bytes]:
-        """A record as JSON. One that is too long has what is long in pieces of its message, numbered in `part`."""
+        """A record as JSON. If it is too long, its long fields are split over the messages of several objects.
+
+        Each object has its number in `part` and the number of all in `parts`.
+        """
         whole = encode(fields)
         if len(whole) <= LINE:
             return [whole]
@@ -235,11 +242,11 @@ class Source:
         return pieces
 
     def unfinished(self) -> bool:
-        """Whether something is held back until more comes."""
+        """Whether a line or traceback is held back because its end has not come yet."""
         return bool(self.rest or self.traceback)
 
     def settle(self, *, now: bool = False) -> bytes:
-        """What has been held back long enough, after all that there is has been read."""
+        """Called when the FIFO is empty: the lines that were held back long enough; with `now` all of them."""
         quiet = time.monotonic() - self.since
         output = b""
         if self.rest and (now or quiet > UNFINISHED):
@@ -251,7 +258,7 @@ class Source:
 
 
 def decode(data: bytes) -> str:
-    """`data` as text, with a replacement character for what is not UTF-8."""
+    """`data` as text, with a replacement character for bytes that are not UTF-8."""
     return data.decode(errors="replace")
 
 
@@ -260,25 +267,25 @@ def encode(fields: dict) -> bytes:
     from json import dumps
 
     text = dumps(fields, ensure_ascii=False, separators=(",", ":"))
-    # Some readers take these for the end of a line.
+    # Some readers take these characters for the end of a line.
     text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode(errors="replace") + b"\n"
 
 
 def finite(number: str) -> float:
-    """A number of JSON. Raises ValueError for NaN and Infinity, and for what is as large: others cannot read those."""
+    """A number in JSON. Raises ValueError for NaN, and for Infinity or a number that large: JSON cannot hold them."""
     if not isfinite(value := float(number)):
         raise ValueError(number)
     return value
 
 
 def continued(request: str) -> str:
-    """What a further piece of a record begins with."""
+    """The beginning of each further piece of a record."""
     return f"[continued] {f'[{request}] ' if request else ''}"
 
 
 def boundary(data: bytes, size: int) -> int:
-    """The last place up to `size` that is not inside a character of UTF-8."""
+    """The largest index up to `size` that does not cut a UTF-8 character."""
     end = size
     while end > size - 4 and data[end] & 0xC0 == 0x80:
         end -= 1

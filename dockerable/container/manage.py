@@ -1,7 +1,7 @@
-"""manage: the project's manage.py, as `docker exec CONTAINER manage ...` and `docker run IMAGE manage ...` find it.
+"""manage: runs the project's manage.py, in `docker exec CONTAINER manage ...` and `docker run IMAGE manage ...`.
 
-It gets the values that the site runs with, and umask 0007: what it makes stays writable when the container's uid
-changes. Exits: manage.py's status; 64 for a value of its own that is wrong.
+manage.py gets the values that the site runs with, and umask 0007, so that files it makes stay writable when the
+container's uid changes. Exits: manage.py's status; 64 if a variable given to this command is wrong.
 """
 
 import os
@@ -14,7 +14,7 @@ PYTHON = "/opt/app/bin/python3"
 
 
 def main(arguments: list[str]) -> int:
-    """Become manage.py; returns only where a variable is wrong."""
+    """Become manage.py. Returns only if a variable is wrong."""
     report = environment.read(required=False)
     if report.errors:
         for _, message in report.errors:

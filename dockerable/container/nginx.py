@@ -1,4 +1,4 @@
-"""nginx as other programs meet it: its test of a configuration, and its reload."""
+"""Tests nginx's configuration and reloads nginx."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ PROGRAM = "/usr/sbin/nginx"
 
 
 def refusal(configuration: Path = NGINX_CONFIGURATION) -> str:
-    """What `nginx -t` says against a configuration, in one line; empty where it accepts it."""
+    """Why `nginx -t` refuses a configuration, in one line; empty if it accepts it."""
     command = [PROGRAM, "-e", "stderr", "-t", "-q", "-c", str(configuration)]
     tested = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if tested.returncode == 0:
@@ -30,9 +30,9 @@ def master() -> int | None:
 
 
 def reload() -> str:
-    """Test the configuration in use, then have nginx take it anew. Returns what nginx refuses, or nothing.
+    """Test the configuration in use, then make nginx load it. Returns why nginx refuses it, or an empty string.
 
-    An nginx that is not there is left alone: it will start with the new configuration.
+    Does nothing if nginx does not run: it will start with the new configuration.
     """
     if (pid := master()) is None:
         return ""

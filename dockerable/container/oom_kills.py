@@ -1,4 +1,4 @@
-"""The processes of this container that the kernel has killed for want of memory: each is reported once."""
+"""Counts the container's processes that the kernel killed for want of memory, so that each is logged once."""
 
 import math
 import time
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from dockerable.container import limits
 
-# Seconds after its report in which a kill may still explain why a process has ended.
+# Seconds after a kill was reported during which the end of a process is still attributed to it.
 RECENT = 2.0
 
 
 class OomKills:
-    """Counts from its making on. `clock` gives monotonic seconds."""
+    """Counts kills since this object was made. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -19,16 +19,16 @@ class OomKills:
         self.last_report = -math.inf
 
     def unreported(self) -> int:
-        """How many came since the last report."""
+        """The number of kills since the last report."""
         return max((limits.oom_kills() or 0) - self.reported, 0)
 
     def report(self) -> int:
-        """How many came since the last report; from now on they are reported."""
+        """The number of kills since the last report; they count as reported from now on."""
         if new := self.unreported():
             self.reported += new
             self.last_report = self.clock()
         return new
 
     def may_explain_an_end(self) -> bool:
-        """Whether a process that was found ended just now may be one of them."""
+        """Whether a process that has just ended may have been killed for want of memory."""
         return self.unreported() > 0 or self.clock() - self.last_report < RECENT

@@ -1,13 +1,13 @@
-"""The paths that programs of the container share, and what to do where one cannot be written.
+"""The paths that programs of the container share, and the remedies if one cannot be written.
 
-cmd.sh, uwsgi.ini, supervisor-app.conf and nginx's files name the same paths.
+cmd.sh, uwsgi.ini, supervisor-app.conf and nginx's configuration repeat some of these paths.
 """
 
 import os
 from pathlib import Path
 
 APP = Path("/app")
-# Elsewhere this is a project on its developer's machine.
+# False on a developer's machine, where the project runs without the container.
 IN_CONTAINER = Path(__file__).is_relative_to(APP)
 SECRETS = Path("/run/secrets")
 
@@ -15,45 +15,47 @@ SECRETS = Path("/run/secrets")
 ENVIRONMENT = Path("/run/environment")
 # "STATUS REASON": why the container cannot go on, for PID 1's last line.
 FAILURE = Path("/run/failure")
-# There while uWSGI accepts requests.
+# Exists while uWSGI accepts requests.
 READY = Path("/run/ready")
 # One FIFO for each tag of the log.
 LOG = Path("/run/log")
-# The copy of mounted modules that workers import.
+# Copies of the mounted modules; workers import one of them (snapshot.py).
 SNAPSHOT = Path("/run/snapshot")
-# What each worker is doing.
+# The request that each worker is serving.
 WORKERS = Path("/run/workers")
 NGINX_CONFIGURATION = Path("/run/nginx/nginx.conf")
 NGINX_PID = Path("/run/nginx.pid")
 UWSGI_FIFO = Path("/run/uwsgi.fifo")
 UWSGI_STATISTICS = Path("/run/uwsgi-stats.sock")
 
-# The certificate that nginx serves; certbot's folder; what the certificate program found.
+# The certificate that nginx serves; certbot's configuration and certificates.
 TLS = Path("/run/tls")
 LETSENCRYPT = Path("/etc/letsencrypt")
-# certbot's logs and locks; where it puts its answers to the authority, by the name that stored lineages have for it.
+# certbot's logs and locks.
 CERTBOT = Path("/run/letsencrypt")
 CERTBOT_LOG = CERTBOT / "log/letsencrypt.log"
+# Where certbot puts its answers to the authority; stored renewal configurations name this path.
 WEBROOT = Path("/var/www/html")
+# The certificate program's status, for `certificate status` and ctl.
 CERTIFICATE_STATUS = Path("/run/certificate.json")
 
 ROOM_IN_RUN = "(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)"
 
 
 def who() -> str:
-    """This process's user, for messages."""
+    """The uid and gid of this process, for messages."""
     return f"uid {os.getuid()} (gid {os.getgid()})"
 
 
 def group_may_write(folder: Path | str, gid: int) -> str:
-    """The command that makes all of a folder writable for a group; root's."""
+    """The command, to be run as root, that makes a folder and everything in it writable for a group."""
     return f"chgrp -R {gid} {folder} && chmod -R g+rwX {folder}"
 
 
 def not_writable(place: Path) -> str:
-    """That this user may not write or make a file or folder, and the remedy; one line.
+    """A message, with its remedy, that this user cannot write or make `place`; one line.
 
-    The remedy gives the group access, since the container's uid may change while its gid is always 0.
+    The remedy gives access to the group: the container's uid may change, its gid is always 0.
     """
     there = next(path for path in (place, *place.parents) if path.exists())
     if os.statvfs(there).f_flag & os.ST_RDONLY:

@@ -1,22 +1,22 @@
-"""Asking a program of the container on its Unix socket: nginx for a sign of life, uWSGI for its statistics."""
+"""Requests to programs of the container over their Unix sockets: nginx's health check and uWSGI's statistics."""
 
 import socket
 import time
 
-# A plain string, as it is used here only: pathlib would make the health check, which runs every ten seconds, a third
+# A string rather than a Path: importing pathlib would make the health check, which runs every ten seconds, a third
 # slower.
 HEALTH = "/run/health.sock"
-# seconds, below HEALTHCHECK's own five
+# Seconds; below the five of HEALTHCHECK in the Dockerfile.
 PATIENCE = 4.5
 
 
 def ask(path: str, request: bytes = b"", *, patience: float = PATIENCE) -> bytes:
-    """What the socket answers until it closes, within `patience` seconds in all. Raises OSError."""
+    """Send `request`. Returns all that comes until the socket closes, within `patience` seconds. Raises OSError."""
     until = time.monotonic() + patience
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(patience)
         connection.connect(path)
-        # Sending nothing fails, too, where the other side has answered and closed already.
+        # Even sending no bytes fails if the other side has already answered and closed.
         if request:
             connection.sendall(request)
         answer = b""
@@ -27,7 +27,7 @@ def ask(path: str, request: bytes = b"", *, patience: float = PATIENCE) -> bytes
 
 
 def get(page: str) -> tuple[int, bytes]:
-    """The status and body of a page as nginx answers on its own socket. Raises OSError or ValueError."""
+    """Request a page on nginx's health socket. Returns status and body. Raises OSError, ValueError."""
     head, _, body = ask(HEALTH, f"GET {page} HTTP/1.0\r\nHost: health\r\n\r\n".encode()).partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     if len(words) < 2:

@@ -1,8 +1,8 @@
-"""The log's way out of the container: one FIFO a source in /run/log, every line tagged with its source's name.
+"""The log relay: each program writes to its FIFO in /run/log, PID 1 tags the lines and writes them to stdout.
 
-PID 1 holds the FIFOs open, gathers, tags (log_lines.py), and writes to a stdout that never blocks it.
-While nobody reads stdout, QUEUE bytes are kept and then the writers wait; after PATIENCE what comes is dropped,
-counted and told of.
+PID 1 holds the FIFOs open, and log_lines.py turns bytes into tagged lines. Writing to stdout never blocks PID 1.
+While stdout's reader is slow or absent, QUEUE bytes are kept; then the programs' writes block, and after PATIENCE
+seconds new lines are dropped. One line says how many once the reader is back.
 """
 
 import contextlib
@@ -16,24 +16,27 @@ from pathlib import Path
 from dockerable.container.log_lines import Source
 from dockerable.container.places import LOG
 
-# In the order in which one gathering writes them: the causes before the effects.
+# Each turn reads the sources in this order: causes before effects.
 TAGS = ("cmd", "supervisor", "certbot", "nginx.error", "django", "uwsgi", "nginx.access")
-# These may come by the thousand a second. A user's pipes may take 64 MiB together, those of all containers.
+# Sources that may write thousands of lines a second; only they get large pipes. The kernel allows 64 MiB for all pipes
+# of one user, in all containers together.
 BUSY = ("django", "uwsgi", "nginx.access")
+# Bytes: kept in front of stdout, the size of a large pipe, and read at once.
 QUEUE = 8 << 20
 PIPE = 1 << 20
 BLOCK = 1 << 16
-# seconds to wait for more before a reading. Reading at each wake-up costs a third of the throughput.
+# Seconds to wait for more before sources are read, at most and at least. Reading at each wake-up would cost a third of
+# the throughput.
 GATHER = 0.05
 LEAST = 0.002
-# Somebody who reads less than PIPE bytes in so many seconds counts as nobody.
+# A reader slower than PIPE bytes per this many seconds is treated as absent.
 PATIENCE = 5.0
-# seconds at the end of the container that somebody who does read may take.
+# Seconds at the end of the container to write what is left to a reader that is not absent.
 AT_END = 12.0
 
 
 class Relay:
-    """All sources, and the queue in front of stdout. Raises OSError where /run/log cannot be made."""
+    """All sources, and the queue in front of stdout. Raises OSError if /run/log cannot be made."""
 
     def __init__(self, *, json: bool, folder: Path = LOG) -> None:
         self.sources: dict[int, Source] = {}
@@ -43,13 +46,14 @@ class Relay:
             path = folder / tag
             path.unlink(missing_ok=True)
             os.mkfifo(path, 0o660)
-            # For writing too: then no writer ever waits for a reader, and none ends it.
+            # Opened for writing too: so a program that opens the FIFO never waits, and no end of file is read when the
+            # last program closes it.
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             if tag in BUSY:
                 grow(descriptor)
             self.sources[descriptor] = Source(tag, json=json)
             self.room[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-        # PID 1's own lines, never part of what another is in the middle of.
+        # For PID 1's own lines: a source of its own, so that they never land within a line of cmd.sh.
         self.own = Source("cmd", json=json)
         self.out = open_stdout()
         self.queue: deque[bytes | memoryview] = deque()
@@ -66,7 +70,7 @@ class Relay:
         self.read_sources()
 
     def read_sources(self) -> None:
-        """Poll the sources while there is room for what they hold."""
+        """Poll the sources for input only while the queue has room for it."""
         wanted = self.size < QUEUE or self.dropping
         if wanted != self.reading:
             for descriptor in self.sources:
@@ -74,7 +78,7 @@ class Relay:
             self.reading = wanted
 
     def poll_stdout(self, *, wanted: bool) -> None:
-        """Poll stdout while something waits for it to take more."""
+        """Poll stdout for room to write, or stop doing so."""
         if wanted and not self.waiting:
             self.poll.register(self.out, select.POLLOUT)
         elif self.waiting and not wanted:
@@ -82,21 +86,21 @@ class Relay:
         self.waiting = wanted
 
     def timeout(self) -> float | None:
-        """Seconds until something must be done although no source has anything."""
+        """Seconds after which `work` must be called even without input; None: not at all."""
         if self.queue:
             return GATHER
         return 0.1 if any(source.unfinished() for source in self.sources.values()) else None
 
     def last_error(self, tag: str) -> str:
-        """What this source said last as an error."""
+        """The last message that this source logged as an error; empty if there is none."""
         return next(source.last_error for source in self.sources.values() if source.tag == tag)
 
     def say(self, message: str) -> None:
-        """A line of PID 1's own."""
+        """Log one line from PID 1 itself."""
         self.put(self.own.line(message))
 
     def put(self, data: bytes) -> None:
-        """Queue what stdout will take."""
+        """Append to the queue in front of stdout."""
         if data:
             if not self.queue:
                 self.taken, self.progress = 0, time.monotonic()
@@ -104,7 +108,10 @@ class Relay:
             self.size += len(data)
 
     def work(self, ready: set[int]) -> None:
-        """One turn: wait a moment for more where a source has something, read all, write what stdout takes."""
+        """One turn of the main loop, `ready` being the descriptors that poll() returned.
+
+        If a source has input, wait a moment for more; then read all sources and write what stdout takes.
+        """
         if ready != {self.out}:
             if ready:
                 self.write_for(self.wait)
@@ -119,11 +126,11 @@ class Relay:
         while (left := until - time.monotonic()) > 0:
             if self.queue and self.writable.poll(left * 1000):
                 self.flush()
-            # Who reads a little at a time is not asked each time.
+            # A reader that takes little at a time would otherwise wake this loop all the time.
             time.sleep(max(0, min(until - time.monotonic(), 0.005 if self.queue else seconds)))
 
     def gather(self, *, now: bool = False) -> bool:
-        """Read what the sources hold; with `now` also what is not finished. Returns whether there was anything."""
+        """Read all sources into the queue; with `now` also unfinished lines. Returns whether anything was read."""
         found = full = False
         for descriptor, source in self.sources.items():
             read = 0
@@ -131,7 +138,7 @@ class Relay:
                 try:
                     data = os.read(descriptor, BLOCK)
                 except BlockingIOError:
-                    # Only what nothing follows is unfinished.
+                    # The FIFO is empty, so the rest of the line has not been written yet.
                     if source.unfinished() and not self.dropping:
                         self.put(source.settle(now=now))
                     break
@@ -142,12 +149,12 @@ class Relay:
                     self.put(source.take(data))
             found = found or read > 0
             full = full or read > self.room[descriptor] // 2
-        # The writers to a full pipe wait, and it may be smaller than it was asked to be.
+        # A program that writes to a full pipe blocks, so read sooner if a pipe was more than half full.
         self.wait = max(self.wait / 2, LEAST) if full else min(self.wait * 2, GATHER)
         return found
 
     def drop(self) -> None:
-        """Begin to drop what nobody reads, or tell of it when somebody reads again."""
+        """Start dropping new lines if stdout's reader is absent; stop, and log how many, once it reads again."""
         if self.size >= QUEUE and time.monotonic() - self.progress > PATIENCE:
             self.dropping = True
         elif self.dropping and self.size < QUEUE // 2:
@@ -155,7 +162,7 @@ class Relay:
             self.tell_lost()
 
     def tell_lost(self) -> None:
-        """One line on what was dropped, by source."""
+        """Log how many lines of each source were dropped."""
         if self.lost:
             counted = ", ".join(f"{tag} {number}" for tag, number in self.lost.most_common())
             self.lost.clear()
@@ -171,7 +178,7 @@ class Relay:
                 self.poll_stdout(wanted=True)
                 return
             except OSError:
-                # Nobody holds its other end: who comes back finds what fits into the queue.
+                # The reader has closed stdout's other end. The queue is kept for the next reader.
                 self.poll_stdout(wanted=False)
                 self.reopen()
                 return
@@ -195,7 +202,10 @@ class Relay:
             self.writable.register(self.out, select.POLLOUT)
 
     def drain(self, last_line: str) -> None:
-        """Write all that there is and then the last line, unless nobody reads for PATIENCE or it takes AT_END."""
+        """At the end of the container: write the rest of the log and then `last_line`.
+
+        Gives up after AT_END seconds, or if the reader takes nothing for PATIENCE seconds.
+        """
         self.taken, self.progress = 0, time.monotonic()
         until = self.progress + AT_END
         self.write_all(until)
@@ -205,7 +215,7 @@ class Relay:
         self.write_all(until)
 
     def write_all(self, until: float) -> None:
-        """Until all is written, the time has come or nobody has read for PATIENCE."""
+        """Write until all is written, `until` has come, or the reader has taken nothing for PATIENCE seconds."""
         while (self.gather(now=True) or self.queue) and time.monotonic() < min(until, self.progress + PATIENCE):
             before = self.size
             self.flush()
@@ -217,13 +227,13 @@ class Relay:
 
 
 def grow(descriptor: int) -> None:
-    """Give a pipe more room than 64 KiB, where the user's share of the kernel's memory allows it."""
+    """Enlarge a pipe from 64 KiB to PIPE bytes, if the kernel's limit on pipe memory of one user allows it."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def open_stdout() -> int:
-    """A descriptor for stdout of our own that never blocks; stdout itself where it cannot be opened again."""
+    """A second, non-blocking descriptor for stdout; a duplicate of stdout itself if it cannot be opened again."""
     try:
         descriptor = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:

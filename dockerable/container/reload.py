@@ -1,10 +1,10 @@
-"""reload: new code, settings and nginx templates from what is mounted, without a failed request.
+"""reload: load the code, settings and nginx templates that are mounted now, without a failed request.
 
 Usage: docker exec CONTAINER reload
 
-First everything is checked as at a start (cmd.sh prepare_reload); where something is refused, or this program ends by
-then, what runs is as before. Then nginx takes its configuration anew, and uWSGI replaces one worker after the other,
-each when it has answered what it had. Variables cannot change in a running container, and migrations are not applied.
+First everything is checked as at a start (cmd.sh prepare_reload); if a check fails, what runs stays unchanged. Then
+nginx loads its new configuration, and uWSGI replaces its workers one after the other, each after it has finished its
+requests. Variables cannot change in a running container, and migrations are not applied.
 Reads: UWSGI_HARAKIRI. Writes: /run/nginx, /run/snapshot
 Exits: 0; 64 called by another uid; 70 not all workers were replaced in time; 73 /run cannot be written; 75 the site
 is starting or stopping; 78 what is mounted now, or nginx's configuration, is refused; 130 ended by SIGINT or SIGTERM.
@@ -31,10 +31,10 @@ STATISTICS_PATIENCE = 2.0
 LOADING = 60.0
 # Seconds that nginx may take to start a worker with its new configuration.
 NGINX_PATIENCE = 10.0
-# uWSGI's chain reload looks once a second for the next worker to replace. So it has ended where an old worker has been
-# idle for this many seconds while all workers served.
+# uWSGI's chain reload looks once a second for the next worker to replace. If all workers accept requests and an old one
+# has been idle for this many seconds, the chain reload has ended.
 CHAIN_ENDED = 3.0
-# Seconds between two looks at the workers.
+# Seconds between two requests for the workers' states.
 EVERY = 0.05
 # setpriv has the kernel kill the check when this program ends, however it ends.
 CHECK = ("setpriv", "--pdeathsig", "KILL", "/app/dockerable/cmd.sh", "prepare_reload")
@@ -50,7 +50,7 @@ class Refused(Exception):
 
 
 def log(message: str) -> None:
-    """Print one line to whoever called this program."""
+    """Print one line for the caller, to stderr."""
     print(f"reload: {message}", file=sys.stderr, flush=True)
 
 
@@ -66,21 +66,21 @@ def lock() -> int:
 
 
 def check(copy: Path) -> None:
-    """Have what is mounted copied to `copy`, and find out whether that can be served. Raises Refused."""
+    """Run cmd.sh prepare_reload, which copies what is mounted to `copy` and checks it. Raises Refused."""
     if status := subprocess.run(CHECK, env={**os.environ, "DOCKERABLE_COPY": str(copy)}, check=False).returncode:
         told = CANNOT_CREATE if status == CANNOT_CREATE else CONFIG
         raise Refused(told, "refused (above: why); what was loaded before serves on")
 
 
 def reload_nginx() -> None:
-    """Have nginx load its configuration, which `check` has tested; wait for its first new worker. Raises Refused."""
+    """Make nginx load the configuration that `check` has tested; wait for its first new worker. Raises Refused."""
     if (master := nginx.master()) is None:
         return
     before = children(master)
     try:
         os.kill(master, signal.SIGHUP)
     except OSError:
-        # nginx has just ended; it is started again with the new configuration.
+        # nginx has just ended; supervisord starts it again with the new configuration.
         return
     until = time.monotonic() + NGINX_PATIENCE
     while children(master) <= before:
@@ -97,7 +97,7 @@ def children(pid: int) -> set[int]:
 
 
 def workers() -> list[Worker]:
-    """uWSGI's workers, without those it does without at the moment; empty while uWSGI does not answer."""
+    """uWSGI's workers except those that it has stopped to save resources; empty if uWSGI does not answer."""
     try:
         return [one for one in uwsgi_statistics.workers(patience=STATISTICS_PATIENCE) if one.status != "cheap"]
     except (OSError, ValueError):
@@ -107,7 +107,7 @@ def workers() -> list[Worker]:
 def wait_for_starts() -> None:
     """Wait until every worker accepts requests, for LOADING seconds at most.
 
-    uWSGI's chain reload passes over a worker that is starting, and that one may have loaded the old version.
+    uWSGI's chain reload skips a worker that is starting, although that worker may have loaded the old version.
     """
     until = time.monotonic() + LOADING
     while not all(one.accepting for one in workers()) and time.monotonic() < until:
@@ -115,12 +115,12 @@ def wait_for_starts() -> None:
 
 
 def replace_workers() -> int:
-    """Have uWSGI replace its workers, and wait until it has. Returns how many there are. Raises Refused."""
+    """Make uWSGI replace all workers, and wait until it has. Returns their number. Raises Refused."""
     old = {one.number: one.pid for one in workers()}
     if not old:
         raise Refused(TRY_LATER, GONE)
     begin_chain()
-    # For each worker: it may finish its request first, for as long as harakiri allows.
+    # Seconds for each worker: it may finish its requests, for as long as harakiri allows, and then loads.
     patience = LOADING + int(environment.read(required=False).values["UWSGI_HARAKIRI"])
     left = len(old)
     until = time.monotonic() + patience
@@ -136,8 +136,8 @@ def replace_workers() -> int:
         if not was_passed_over(old, now):
             chain_seen = time.monotonic()
         elif time.monotonic() - chain_seen > CHAIN_ENDED:
-            # uWSGI was still busy with the chain of an earlier, interrupted reload: ours was ignored, and that one
-            # replaced only the workers that it had left.
+            # uWSGI was still in the chain reload of an earlier, interrupted `reload`: it ignored our request, and that
+            # chain replaced only the workers that it had not reached before.
             begin_chain()
             chain_seen = time.monotonic()
         time.sleep(EVERY)
@@ -145,9 +145,9 @@ def replace_workers() -> int:
 
 
 def was_passed_over(old: dict[int, int], now: list[Worker]) -> bool:
-    """Whether no worker is being replaced at this moment although there is an old one (`old`: number to pid).
+    """Whether no worker is being replaced now although an old one is left (`old`: number to pid).
 
-    An old worker that was told to end and still answers a request is busy, not idle.
+    An old worker that is about to be replaced and still finishes a request is busy, not idle.
     """
     return all(one.accepting for one in now) and any(
         one.status == "idle" and one.pid == old.get(one.number) for one in now
@@ -155,9 +155,9 @@ def was_passed_over(old: dict[int, int], now: list[Worker]) -> bool:
 
 
 def begin_chain() -> None:
-    """Ask uWSGI to replace its workers one after the other; it ignores this while it does so. Raises Refused."""
+    """Request a chain reload of uWSGI, which ignores the request during another one. Raises Refused."""
     try:
-        # O_NONBLOCK: where uWSGI was killed nobody reads this FIFO any more, and opening it would wait for ever.
+        # O_NONBLOCK: if uWSGI was killed the FIFO has no reader, and opening it would block.
         with open(os.open(UWSGI_FIFO, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as fifo:
             fifo.write(b"c")
     except OSError:
@@ -165,14 +165,14 @@ def begin_chain() -> None:
 
 
 def take_what_is_mounted() -> int:
-    """Check what is mounted and serve it; the caller holds the lock. Returns the number of workers.
+    """Check and load what is mounted; the caller holds the lock. Returns the number of workers.
 
-    Raises Refused, and OSError where /run cannot be written.
+    Raises Refused, and OSError if /run cannot be written.
     """
-    # Without READY or a copy in service the start is still making its own copy.
+    # If READY or the copy in service is missing, the start may still be making its own copy.
     if not READY.exists() or not snapshot.CURRENT.exists():
         raise Refused(TRY_LATER, "the site is not serving yet, or stopping: `healthcheck` tells (remedy: try again)")
-    # Left by a reload that was killed.
+    # Copies that a killed reload left.
     snapshot.discard()
     copy = snapshot.place()
     try:

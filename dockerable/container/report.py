@@ -1,4 +1,4 @@
-"""What a check of the environment found: values, errors with the status of their kind, warnings."""
+"""The result of the checks at start: values, errors with their exit statuses, warnings."""
 
 import sys
 
@@ -6,7 +6,7 @@ from dockerable.container.exit_status import SEVERITY
 
 
 class Report:
-    """The checked values by name, and what was found wrong on the way to them: errors with their statuses, warnings."""
+    """Checked values by name, errors with the exit status of their kind, and warnings."""
 
     def __init__(self, values: dict[str, str] | None = None, warnings: list[str] | None = None) -> None:
         self.values: dict[str, str] = values or {}
@@ -14,7 +14,7 @@ class Report:
         self.warnings: list[str] = warnings or []
 
     def error(self, status: int, message: str) -> None:
-        """Add what is wrong, with the exit status of its kind."""
+        """Add an error with the exit status of its kind."""
         self.errors.append((status, message))
 
     @property

@@ -1,18 +1,18 @@
-"""When a program that ends again and again is given up, which ends the container.
+"""Decides when a program that ends again and again is given up, which ends the container.
 
-Only counts and decides: who starts the programs reports each end, and is told when to stop.
+It only counts: the caller reports each end of a program and learns whether to give the program up.
 """
 
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
-# Restarted for ever: the site serves on without it.
+# Always restarted: the site can be served without this program.
 NEVER_GIVEN_UP = {"certificate"}
-# A failure is an end within SOON seconds of the program's start and before the site was ready. So many in a row are
-# the limit: supervisord itself gives up only what ends within startsecs, and restarts anything slower for ever.
+# A program fails if it ends within SOON seconds and before the site is ready. After MOST_FAILURES in a row it is given
+# up. supervisord itself gives up only programs that end within startsecs and restarts all others without limit.
 MOST_FAILURES, SOON = 5, 120
-# So many ends within PERIOD seconds are the limit of a program that makes the site ready each time.
+# A program that ends MOST_ENDS times within PERIOD seconds is given up even if the site was ready each time.
 MOST_ENDS, PERIOD = 10, 120
 
 
@@ -26,9 +26,9 @@ class Restarts:
         self.ends: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MOST_ENDS))
 
     def ended(self, program: str, how: str, *, ran: float, ready: bool) -> str:
-        """Count the end of a program that ran for `ran` seconds, `how` as in "was killed by signal 9".
+        """Count the end of a program that ran for `ran` seconds; `how` is text such as "was killed by signal 9".
 
-        `ready` is whether the site accepts requests. Returns why the program is given up; empty: start it again.
+        `ready` is whether the site accepts requests. Returns why the program is given up; empty if it is not.
         """
         self.last_end[program] = how
         if program in NEVER_GIVEN_UP:
@@ -43,7 +43,10 @@ class Restarts:
         return ""
 
     def not_kept_running(self, program: str, spawn_error: str | None) -> str:
-        """Why a program is given up that could not be kept running; `spawn_error` is why it did not start at all."""
-        # How it ended says more than the error, which may stand for "it ended too soon".
+        """The reason for giving up a program that supervisord cannot keep running.
+
+        `spawn_error` is supervisord's reason, if it has one.
+        """
+        # The last end is more precise: supervisord's reason may only be that the program ended too soon.
         how = self.last_end.get(program) or spawn_error or "ends at once"
         return f"{program} cannot be kept running, the last time it {how}"

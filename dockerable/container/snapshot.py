@@ -1,17 +1,17 @@
-"""What is mounted over /app, as it was when it was last checked: at the container's start, and at each reload.
+"""A copy of the modules that are mounted over /app, made and checked at the container's start and at each reload.
 
-A worker that is replaced between the two (harakiri, max-requests, kill -9, a crashed master) imports the project
-anew; what somebody has begun to change in a mounted folder must not reach it. So a copy of the mounted modules,
-and of the small files beside them (secrets.json), is made first, the check loads that copy, and an import hook
-gives it to the workers until the next copy has passed its check. The files of /run/secrets, and those that
-variables named *_FILE name, are copied too, for dockerable/settings.py, which asks here before it reads.
+A worker that is replaced at any other time (harakiri, max-requests, kill -9, a crashed master) imports the project
+again, and must not get a mounted file that somebody is just editing. So the start and each reload first copy the
+mounted modules and the small files beside them (secrets.json); the check loads that copy, and an import hook makes the
+workers load it too, until the next copy has passed its check. The files in /run/secrets, and those that variables
+*_FILE name, are copied as well, for dockerable/settings.py, which reads them through this module.
 
-/run/snapshot/NUMBER stands for /app: the copied folders are in their places in it, everything else is a link
-to the original, so paths that settings derive from __file__ lead where they would have led. Code keeps the
-original path: a traceback names the file that the user has.
+/run/snapshot/NUMBER stands for /app: it has the copied folders in their places and links to the originals of
+everything else, so paths that settings derive from __file__ stay right. Compiled code keeps the original path, so a
+traceback names the file that the user knows.
 
-/run/snapshot/current leads to the copy in service. Where one is that is still to be checked only its maker knows, so
-it enters service by its maker's `commit` alone, and one whose maker was killed not at all.
+/run/snapshot/current is a link to the copy in service. Only the process that made a copy knows its path, and only its
+`commit` puts the copy into service; if that process is killed first, the copy is never used.
 """
 
 import contextlib
@@ -30,21 +30,22 @@ from types import ModuleType
 from dockerable.container.places import APP, SECRETS, SNAPSHOT
 
 CURRENT = SNAPSHOT / "current"
-# In a copy: the folders that it holds, one a line; the files of other places, under their whole paths.
+# Within a copy: the list of the folders copied, one a line; and the files from outside /app, by their whole paths.
 LIST, FILES = ".snapshot", ".files"
-# /run is memory, and for a moment two copies are in it. Bytes of one; files and folders; bytes of a file without code.
+# The bounds of a copied folder, since /run is memory and during a reload holds two copies: bytes, files and folders,
+# and bytes of a file that is no module.
 MOST_BYTES, MOST_ENTRIES, MOST_DATA = 4 << 20, 4000, 64 << 10
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's content, for owner and group: the container's uid may change. Raises OSError."""
+    """Copy a file's content, as 0660 since the container's uid may change. Raises OSError."""
     descriptor = os.open(target, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o660)
     with open(source, "rb") as original, open(descriptor, "wb") as copy:
         shutil.copyfileobj(original, copy)
 
 
 class TooLarge(Exception):
-    """A mounted folder exceeds what is copied."""
+    """A mounted folder exceeds the bounds of a copy."""
 
 
 class Copy:
@@ -54,7 +55,7 @@ class Copy:
         self.bytes = self.entries = 0
 
     def folder(self, source: Path, target: Path) -> bool:
-        """Copy a folder if there are modules in it or below; whether there are. Raises TooLarge, OSError."""
+        """Copy a folder if it has modules in it or below. Returns whether it has. Raises TooLarge, OSError."""
         target.mkdir(0o770)
         found, files = False, []
         for entry in self.entries_of(source):
@@ -73,14 +74,14 @@ class Copy:
             try:
                 self.file(entry, target / entry.name, here)
             except FileNotFoundError:
-                # Removed since it was listed, as certbot's temporary files beside the settings are.
+                # Removed since the folder was listed, such as certbot's temporary files beside the settings.
                 (target / entry.name).unlink(missing_ok=True)
         if not (found or here):
             shutil.rmtree(target)
         return found or here
 
     def entries_of(self, folder: Path) -> "list[os.DirEntry[str]]":
-        """What a folder holds; nothing where it was removed since it was listed. Raises OSError."""
+        """A folder's entries; none if the folder has been removed since it was listed. Raises OSError."""
         try:
             with os.scandir(folder) as entries:
                 return list(entries)
@@ -98,7 +99,7 @@ class Copy:
     def file(self, entry: "os.DirEntry[str]", target: Path, beside_modules: bool) -> None:
         """Copy a module, or a small file beside one; link any other. Raises TooLarge, OSError."""
         size = entry.stat().st_size
-        # /run is mounted noexec: no library could be loaded from it.
+        # No .so: /run is mounted noexec, so a library could not be loaded from the copy.
         small = size <= MOST_DATA and beside_modules and not entry.name.endswith(".so")
         if not (entry.name.endswith(".py") or small) or not os.access(entry.path, os.R_OK):
             target.symlink_to(entry.path)
@@ -110,42 +111,42 @@ class Copy:
 
 
 class Snapshot:
-    """One copy: where it is and what it holds."""
+    """One copy: its place and the folders in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = f"{root}/"
         self.folders = tuple(f"{line}/" for line in (root / LIST).read_text().splitlines())
 
     def place(self, path: str) -> str:
-        """The place in the copy of a path that is in it; the path itself elsewhere."""
+        """The copy of `path`; `path` itself if it is not in the copy."""
         if f"{path}/".startswith(self.folders):
             return self.root + path[len(f"{APP}/") :]
         return path
 
     def file(self, path: str) -> str:
-        """As `place`, also for a file of another place than /app."""
+        """Like `place`, also for files outside /app."""
         copy = f"{self.root}{FILES}{path}"
         return copy if os.path.exists(copy) else self.place(path)  # noqa: PTH110
 
     def original(self, path: str) -> str:
-        """The path of which `path` is the copy; itself where it is none."""
+        """The original of the copy `path`; `path` itself if it is not in the copy."""
         return f"{APP}/{path[len(self.root) :]}" if path.startswith(self.root) else path
 
 
 class Loader(SourceFileLoader):
-    """Loads a copied module; its code names the original file."""
+    """Loads a module from the copy; tracebacks name the original file."""
 
     def source_to_code(self, data: bytes, path: str, *more: object, **options: object):  # type: ignore[no-untyped-def,override]
-        """Compile it under the original path."""
+        """Compile the module under its original path."""
         return super().source_to_code(data, str(original(path)), *more, **options)  # type: ignore[arg-type]
 
     def path_stats(self, path: str) -> dict[str, object]:
-        """No bytecode is kept: it would name the copy."""
+        """Raise OSError, so that no bytecode is written: it would name the copy."""
         raise OSError
 
 
 class Finder:
-    """Finds modules in the copy that `link` leads to; each process stays with the one it began with."""
+    """Finds modules in the copy that `link` leads to. A process keeps the copy that was in service when it began."""
 
     def __init__(self) -> None:
         self.link: Path | None = None
@@ -154,7 +155,7 @@ class Finder:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The copy of this process, None where there is no snapshot."""
+        """The copy that this process uses; None if there is none."""
         if self.pid != os.getpid():
             self.pid, self.kept = os.getpid(), None
             with contextlib.suppress(FileNotFoundError):
@@ -165,7 +166,7 @@ class Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's spec, where it is in the copy."""
+        """The module's spec if the copy has the module, else None."""
         if not (found := self.snapshot):
             return None
         name = fullname.rpartition(".")[2]
@@ -186,7 +187,7 @@ finder = Finder()
 
 
 def use(link: Path = CURRENT) -> None:
-    """From now on this process and its children import what `link` leads to; without a call, what is mounted."""
+    """Make this process and its children import from the copy that `link` leads to, rather than what is mounted."""
     finder.link, finder.pid = link, 0
     if finder not in sys.meta_path:
         sys.meta_path.insert(sys.meta_path.index(PathFinder), finder)
@@ -194,17 +195,17 @@ def use(link: Path = CURRENT) -> None:
 
 
 def original(path: str | Path) -> Path:
-    """The mounted file of which `path` is the copy in use; for messages."""
+    """The mounted file of which `path` is the copy; for messages."""
     return Path(finder.snapshot.original(str(path))) if finder.snapshot else Path(path)
 
 
 def copy_of(path: Path) -> Path:
-    """The copy in use of a mounted file, or the file itself; for reading."""
+    """The copy of a mounted file, or the file itself if there is none; for reading."""
     return Path(finder.snapshot.file(str(path.absolute()))) if finder.snapshot else path
 
 
 def mounts(table: str) -> list[Path]:
-    """The folders at and below /app that are mounts of their own, by /proc/self/mountinfo's text; parents first."""
+    """The mounted folders at and below /app, parents first. `table` is the text of /proc/self/mountinfo."""
     # The kernel writes a space in a path as \040.
     words = (line.split(" ")[4] for line in table.splitlines())
     places = {re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), word) for word in words}
@@ -212,12 +213,15 @@ def mounts(table: str) -> list[Path]:
 
 
 def place() -> Path:
-    """Where the next copy goes; no other has ever been there, also none that is being made or loaded still."""
+    """The path for the next copy: one that no other copy has or had."""
     return SNAPSHOT / str(time.monotonic_ns())
 
 
 def make(root: Path) -> dict[Path, str]:
-    """Make the copy `root`. Returns what is used in its place, without one: folder to reason. Raises OSError."""
+    """Make the copy `root`. Raises OSError.
+
+    Returns the folders that could not be copied, with the reason; links to them stand in the copy.
+    """
     SNAPSHOT.mkdir(0o770, exist_ok=True)
     root.mkdir(0o770)
     folders: list[Path] = []
@@ -242,7 +246,7 @@ def make(root: Path) -> dict[Path, str]:
 
 
 def copy_files(target: Path) -> None:
-    """Copy the small files that settings may be read from and that lie elsewhere. Raises OSError without room."""
+    """Copy the small files outside /app that settings may read. Raises OSError if /run is full."""
     named = [Path(value) for name, value in os.environ.items() if name.endswith("_FILE") and value.startswith("/")]
     with contextlib.suppress(OSError):
         named += SECRETS.iterdir()
@@ -253,14 +257,14 @@ def copy_files(target: Path) -> None:
                 copy.parent.mkdir(0o770, parents=True, exist_ok=True)
                 copy_file(file, copy)
         except OSError as reason:
-            # Half a file would be taken for the whole; one that cannot be read is for who needs it to say.
+            # Without room the copy would be cut. Any other error is left to the settings that need the file.
             if reason.errno == errno.ENOSPC:
                 raise
             copy.unlink(missing_ok=True)
 
 
 def lead_to(folder: Path, root: Path) -> None:
-    """Make the folders above `folder` in the copy; what they hold are links to the originals."""
+    """Make the folders above `folder` in the copy, filled with links to the originals."""
     for parent in reversed(folder.parents):
         if not parent.is_relative_to(APP):
             continue
@@ -274,7 +278,7 @@ def lead_to(folder: Path, root: Path) -> None:
 
 
 def commit(root: Path) -> None:
-    """Put a copy that has been checked into service, for the processes that begin from now on. Raises OSError."""
+    """Put a checked copy into service for all processes that begin from now on. Raises OSError."""
     link = SNAPSHOT / "next"
     link.unlink(missing_ok=True)
     link.symlink_to(root.name)
@@ -282,9 +286,9 @@ def commit(root: Path) -> None:
 
 
 def discard(*, older: bool = False) -> None:
-    """Remove the copies that never entered service: only for who knows that nobody else makes one.
+    """Remove the copies that never entered service. No other process may be making one meanwhile.
 
-    With `older` also those that were in service before: only where no process uses them any more.
+    With `older` also those that were in service before. No process may use them any more.
     """
     name = CURRENT.resolve().name
     in_service = int(name) if name.isdigit() else 0

@@ -1,4 +1,4 @@
-"""What nginx's templates need beside the variables themselves."""
+"""Values for nginx's templates that are derived from variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ from dockerable.container.kinds import is_address
 
 
 def template_values(values: Mapping[str, str]) -> dict[str, str]:
-    """Name to text for the templates, from checked variables."""
+    """The derived values by name, from checked variables."""
     tls, port, http3 = values["USE_SSL"] == "on", values["HTTPS_PORT"], values["NGINX_HTTP3"] == "on"
     proxies = values["TRUSTED_PROXIES"].split()
     return {
-        # Stands before each `listen [::]:…`, which would not start where the kernel has no IPv6.
+        # Without IPv6 in the kernel nginx would not start with `listen [::]:...`, so this comments the line out.
         "IPV6": "" if Path("/proc/net/if_inet6").exists() else "# no IPv6 here: ",
         "SITE_TEMPLATE": "nginx-app-ssl.conf" if tls else "nginx-app.conf",
         "SCHEME": "https" if tls else "http",
@@ -27,13 +27,13 @@ def template_values(values: Mapping[str, str]) -> dict[str, str]:
         "TRUSTED_PROXIES_GEO": "\n".join(f"    {proxy} 1;" for proxy in proxies),
         "LIMIT_CONNECTIONS": "# off: " if values["NGINX_LIMIT_CONNECTIONS"] == "0" else "",
         "LIMIT_REQUESTS": "# off: " if values["NGINX_LIMIT_REQUESTS"] == "0" else "",
-        # nginx waits longer than harakiri, so that it is uWSGI that ends a slow request and says which.
+        # Five seconds longer than harakiri, so that uWSGI ends a slow request and logs it before nginx gives up.
         "NGINX_READ_TIMEOUT": str(int(values["UWSGI_HARAKIRI"]) + 5),
     }
 
 
 def at_least(number: int) -> str:
-    """A regular expression for whole numbers from `number` on, since nginx cannot compare; for none where it is 0."""
+    """A regular expression that matches whole numbers from `number` on, or nothing for 0: nginx cannot compare."""
     if number == 0:
         return "(?!)"
     digits = str(number)

@@ -1,14 +1,14 @@
-"""What uWSGI's lines mean: it gives no level, and says forty lines of itself at each start.
+"""The level of each line in uWSGI's log, and which lines to leave out.
 
-What the project prints comes the same way. So a line is left out only where it is uWSGI's from its first
-character to its last, and otherwise stays as it is.
+uWSGI logs no levels, and at each start forty lines about itself. The project's output is in the same log, so a line is
+left out only if all of it, from first to last character, matches one that uWSGI writes.
 """
 
 import os
 import re
 
 HOST = os.uname()
-# Of its host it tells what is known exactly.
+# uWSGI's lines about the host, which are known exactly.
 ABOUT_HOST = {
     f"os: {HOST.sysname}-{HOST.release} {HOST.version}",
     f"nodename: {HOST.nodename}",
@@ -17,7 +17,7 @@ ABOUT_HOST = {
 STAMP = re.compile(
     r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4} - (?=\*{3} |HARAKIRI|chain |\.\.\.|graceful |(?:uWSGI )?worker )"
 )
-# About its build, its host, what uwsgi.ini says anyway, and the steps of a start, a reload and a stop.
+# uWSGI's lines about its build, its host, options that uwsgi.ini shows, and the steps of a start, a reload and a stop.
 SAYS_NOTHING = re.compile(
     r"""\[uWSGI\]\ getting\ INI\ configuration\ from\ /app/dockerable/\S+
     |\*{3}\ Starting\ uWSGI\ [\d.]+\ \(\d+bit\)\ on\ \[.{24}\]\ \*{3}
@@ -52,12 +52,12 @@ SAYS_NOTHING = re.compile(
     |uWSGI\ worker\ \d+\ error:\ the\ master\ disconnected\ from\ this\ worker\.\ Shutting\ down\ the\ worker\.""",
     re.VERBOSE,
 )
-# uWSGI's own, then the words that begin the lines of a project without a LOGGING of its own.
+# Errors of uWSGI, then the levels that lines of a project without LOGGING may begin with.
 ERROR = re.compile(
     r"DAMN !|OOPS !|\[strict-mode\]|!!! uWSGI process \d+ got |\*{3} no app loaded|unable to |Fatal Python error"
     r"|\[[\w.:=-]+\] \S+ \S+ HTTP/\S+ 5\d\d in |(?:ERROR|CRITICAL|FATAL)\b"
 )
-# The end of what a failed system call says.
+# How uWSGI ends a line about a failed system call.
 SYSTEM_ERROR = re.compile(r" \[(?:core|proto|plugins)/\S+ line \d+\]$")
 WARNING = re.compile(
     r"\*{3} (?:HARAKIRI|EVIL RELOAD|uWSGI listen queue)|HARAKIRI|worker respawning too fast|VACUUM WARNING"
@@ -67,7 +67,7 @@ ACCEPTS = 'running "write:/run/ready 1"'
 
 
 def read(line: str) -> tuple[str, str]:
-    """The level of a line, and what to show of it: nothing where it says nothing."""
+    """The level of a line, and the text to log; an empty text means that the line is left out."""
     words = line.strip()
     if words.startswith(ACCEPTS):
         return "info", "accepting requests"

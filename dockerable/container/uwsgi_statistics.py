@@ -1,6 +1,6 @@
-"""uWSGI's account of its workers, which it gives as JSON to whoever connects to its statistics socket.
+"""The state of uWSGI's workers, which uWSGI sends as JSON to each client of its statistics socket.
 
-Apart from probes.py, since the health check has no use for it and is started every ten seconds.
+Not part of probes.py: the health check, which starts every ten seconds, does not need it.
 """
 
 import json
@@ -10,26 +10,26 @@ from dockerable.container.probes import PATIENCE, ask
 
 
 class Worker:
-    """One worker. A plain class, since PID 1 would pay 10 ms and 1.4 MB for the module `dataclasses`."""
+    """One worker. A plain class: the module `dataclasses` would cost PID 1 10 ms and 1.4 MB."""
 
     def __init__(
         self, *, number: int, pid: int, status: str, accepting: bool, requests: int = 0, harakiri_count: int = 0
     ) -> None:
-        # From 1 on; the worker that takes its place has the same number.
+        # Counts from 1; a worker's replacement has the same number.
         self.number = number
         self.pid = pid
-        # "idle", "busy", or "cheap" while uWSGI does without it.
+        # "idle", "busy", or "cheap" while uWSGI has stopped it to save resources.
         self.status = status
-        # Whether it accepts requests: from when it has loaded the application until it ends.
+        # True once the worker has loaded the application.
         self.accepting = accepting
-        # Requests that it has finished; workers with this number that were killed for a slow one.
+        # Requests finished; how often harakiri killed a worker with this number.
         self.requests, self.harakiri_count = requests, harakiri_count
 
 
 def workers(*, patience: float = PATIENCE) -> list[Worker]:
-    """All workers, within `patience` seconds.
+    """All workers.
 
-    Raises OSError where uWSGI does not answer, ValueError where its answer is not the expected JSON.
+    Raises OSError if uWSGI does not answer within `patience` seconds, ValueError if its answer is not as expected.
     """
     answer = json.loads(ask(str(UWSGI_STATISTICS), patience=patience))
     try:

@@ -1,7 +1,7 @@
-"""Every variable in one table: what it may hold, its default, what it is for, and who reads it.
+"""The table of all variables: allowed values, default, description, and which program reads it.
 
-From the table come the checks at start, their messages, the warnings of misspelt names, and VARIABLES.md
-(variables_page.py).
+The checks at start, their messages, the warnings about misspelt names, and VARIABLES.md (variables_page.py) are made
+from this table.
 """
 
 import re
@@ -14,26 +14,29 @@ from dockerable.container.kinds import Invalid, Kind, integer, one_of, shown
 from dockerable.container.places import APP
 from dockerable.container.report import Report
 
-# Characters of a variable: with what is derived from it, far below what the kernel lets a program be started with.
+# The most characters of a value. The kernel limits what a program may get as its environment; this is far below.
 LONGEST = 16384
-# Seconds by which the watchdog must outlast harakiri, and by which it does where nobody says how long: a worker that
-# harakiri kills may need the least to be back.
+# Seconds by which WATCHDOG_TIMEOUT must exceed UWSGI_HARAKIRI, since a worker that harakiri kills needs up to ten to be
+# replaced; and by which it does by default.
 LEAST_WATCHDOG_MARGIN, WATCHDOG_MARGIN = 10, 30
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class Derived:
-    """A default that depends on the machine or on variables above it in the table: in words, and what gives it."""
+    """A default that depends on the machine or on variables above it in the table.
+
+    `words` describe it in VARIABLES.md; `of` computes it from the values checked so far.
+    """
 
     def __init__(self, words: str, of: Callable[[Mapping[str, str]], str]) -> None:
         self.words, self.of = words, of
 
 
 class Variable:
-    """A row of the table. Without a default (None) it must be set; an empty value counts as not set.
+    """A row of the table. A variable whose default is None must be set; an empty value counts as not set.
 
-    The owner reads it: `container` (its own programs, which check it), `host` (ctl and the compose files) or
-    `project` (its settings).
+    `owner` is who reads the variable: `container` (its programs, which also check it), `host` (ctl and the compose
+    files) or `project` (its settings).
     """
 
     def __init__(
@@ -49,18 +52,18 @@ class Variable:
         self.description, self.example, self.owner = description, example, owner
 
     def check(self, value: str) -> str:
-        """The value in the form that programs read. Raises Invalid."""
+        """The normalised value. Raises Invalid."""
         if len(value) > LONGEST:
             raise Invalid(f"has {len(value)} characters, more than {LONGEST}")
         return self.kind.check(value)
 
     def default_of(self, values: Mapping[str, str]) -> str:
-        """The default beside these checked values; KeyError where one that it depends on is not among them."""
+        """The default, given the values checked so far. Raises KeyError if one that it depends on is missing."""
         return self.default.of(values) if isinstance(self.default, Derived) else self.default or ""
 
 
 def settings_default(_: Mapping[str, str]) -> str:
-    """The settings module that manage.py names; empty where it names none."""
+    """The settings module that manage.py sets as its default; empty if there is none."""
     try:
         found = re.search(r"""DJANGO_SETTINGS_MODULE["'], *["']([\w.]+)""", (APP / "manage.py").read_text())
     except OSError:
@@ -69,7 +72,7 @@ def settings_default(_: Mapping[str, str]) -> str:
 
 
 def memory_of_a_worker(values: Mapping[str, str]) -> str:
-    """Megabytes that each worker may take."""
+    """The megabytes of memory that each worker may use."""
     return str(limits.worker_memory(int(values["UWSGI_PROCESSES"])) // limits.MIB)
 
 
@@ -191,7 +194,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             ),
             "Workers.",
         ),
-        # One: pages that compute share a worker's interpreter, and a killed worker takes what its threads do with it.
+        # Threads of a worker share one interpreter, and when a worker is killed all its threads' requests are lost.
         Variable(
             "UWSGI_THREADS",
             integer(1, 128),
@@ -329,10 +332,10 @@ FILES = tuple(name for name, variable in CONTAINER.items() if variable.kind is k
 def check(
     environ: Mapping[str, str], report: Report, *, known: Mapping[str, str] | None = None, required: bool = True
 ) -> None:
-    """Fill the report's values with every variable of the container, and report on those that are wrong.
+    """Check all variables of the container: add values and errors to the report.
 
-    `known` holds values that were checked before; they stand where `environ` has none. Without `required` a variable
-    that must be set may be missing.
+    `known` has values that were checked before, for variables that `environ` lacks. With `required` off, a variable
+    without a default may be missing.
     """
     for variable in CONTAINER.values():
         value = environ.get(variable.name)
@@ -346,27 +349,26 @@ def check(
 
 
 def take_default(variable: Variable, report: Report, known: Mapping[str, str], required: bool) -> None:
-    """The value of a variable that is not set: as it is known, else its default; an error where it has neither."""
+    """Add the value of a variable that is not set: the known one, else the default, else an error."""
     if variable.name in known:
         report.values[variable.name] = known[variable.name]
     elif variable.default is None:
         if required:
             report.error(USAGE, f"{variable.name} is not set (example: {variable.example})")
     else:
-        # What a default depends on is missing where it is wrong, which has been reported.
+        # A KeyError means that the variable it depends on is wrong, which has been reported.
         with suppress(KeyError):
             report.values[variable.name] = variable.default_of(report.values)
 
 
 def refusal(name: str, value: str, reason: str) -> str:
-    """The sentence that says what is wrong with a value; the value is shown where the reason does not show it."""
+    """The message about a wrong value; it quotes the value unless `reason` does."""
     link = f"={shown(value)}" if reason.startswith("must ") else ":" if reason[0] in "'\"" else ""
     return f"{name}{link} {reason}"
 
 
 def warn_of_unknown(environ: Mapping[str, str], report: Report) -> None:
-    """Warn of names that are nearly a variable of the container's and are none."""
-    # A good start does not need it.
+    """Warn of names that look like misspelt variables of the container."""
     import difflib
 
     for name in sorted(set(environ) - set(CONTAINER)):

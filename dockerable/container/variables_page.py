@@ -1,4 +1,4 @@
-"""VARIABLES.md, made from the table of variables.
+"""Makes VARIABLES.md from the table of variables.
 
 Usage: python3 -m dockerable.container.variables_page >dockerable/VARIABLES.md
 """
@@ -44,14 +44,14 @@ def row(variable: Variable) -> str:
 
 
 def default(variable: Variable) -> str:
-    """How the page says the default."""
+    """A variable's default, as a cell."""
     if isinstance(variable.default, Derived):
         return variable.default.words
     return "required" if variable.default is None else f"`{variable.default}`" if variable.default else "none"
 
 
 def kind(variable: Variable) -> str:
-    """How the page says the kind: a number's range and unit, a choice's words, otherwise its name."""
+    """A variable's kind, as a cell: a number's range and unit, a choice's words, otherwise the kind's name."""
     name, values = variable.kind.name, variable.kind.values
     if name == kinds.WHOLE_NUMBER:
         return values if variable.kind.unit else f"whole number, {values}"

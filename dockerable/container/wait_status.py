@@ -1,18 +1,18 @@
-"""How a process ended, as the log says it after the process's name."""
+"""Words for a wait status, which follow a program's name in log lines."""
 
 import os
 import signal
 
 from dockerable.container import limits
 
-# Followed by the exit status: what a process that was not killed ends with.
+# The words for a process that was not killed; its exit status follows.
 EXITED = "ended with status"
 
 
 def describe(wait_status: int, *, out_of_memory: bool) -> str:
-    """Say what os.wait() returned in words: "ended with status 1", "was killed by signal 9".
+    """Words for a wait status: "ended with status 1", "was killed by signal 9".
 
-    With `out_of_memory` a SIGKILL is taken for the kernel's, which has run out of memory.
+    With `out_of_memory` a SIGKILL counts as the kernel's, sent for want of memory.
     """
     code = os.waitstatus_to_exitcode(wait_status)
     if code == -signal.SIGKILL and out_of_memory:
@@ -21,5 +21,5 @@ def describe(wait_status: int, *, out_of_memory: bool) -> str:
 
 
 def for_want_of_memory() -> str:
-    """Say that the kernel killed the process, with the container's memory limit."""
+    """Words for a process that the kernel killed for want of memory, with the container's limit."""
     return f"was killed for want of memory (limit {(limits.memory() or 0) // limits.MIB} MB)"

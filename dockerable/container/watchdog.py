@@ -1,8 +1,8 @@
-"""Whether the site still answers: a thread of PID 1 that finds what no restart inside would mend.
+"""The watchdog: a thread of PID 1 that notices when the site hangs, so that PID 1 can end the container.
 
-It asks nginx for a sign of life on a socket of its own, as bin/healthcheck does. The site counts as broken when
-for WATCHDOG_TIMEOUT seconds no answer came and uWSGI finished no request and killed none either: workers that
-are busy with slow requests are well. Nothing counts before uWSGI accepts requests, nor while it starts anew.
+It sends the health check's request every EVERY seconds. The site counts as broken if for WATCHDOG_TIMEOUT seconds no
+request of the watchdog was answered and uWSGI neither finished a request nor killed a worker for a slow one: workers
+busy with slow requests are not broken. Time counts only while uWSGI accepts requests, not while it starts.
 """
 
 import contextlib
@@ -14,13 +14,14 @@ from dockerable.container import environment, limits, uwsgi_statistics
 from dockerable.container.places import READY
 from dockerable.container.probes import PATIENCE, get
 
-EVERY = 5.0  # seconds between two questions
-# The longest that two questions take. A turn that takes longer tells of the machine, or of a pause, not of the site.
+EVERY = 5.0  # seconds between two checks
+# The most seconds that one turn counts for: its pause and two requests. If it takes longer, the machine was suspended
+# or overloaded, which is not the site's fault.
 TURN = EVERY + 2 * PATIENCE + 1
 
 
 def timeout() -> float:
-    """Seconds without a sign of life after which the site is broken, as the start has found; 0: never."""
+    """WATCHDOG_TIMEOUT in seconds, as checked at the start; 0 is off."""
     return float(environment.stored().get("WATCHDOG_TIMEOUT", 0))
 
 
@@ -32,7 +33,7 @@ def alive() -> bool:
 
 
 def progress() -> tuple[int, int] | None:
-    """How many requests uWSGI has finished and how many workers it killed for slow ones; None: it says nothing."""
+    """How many requests uWSGI has finished and how many workers harakiri killed; None if uWSGI does not answer."""
     with contextlib.suppress(OSError, ValueError):
         workers = uwsgi_statistics.workers()
         return sum(one.requests for one in workers), sum(one.harakiri_count for one in workers)
@@ -40,7 +41,7 @@ def progress() -> tuple[int, int] | None:
 
 
 class Watchdog(threading.Thread):
-    """Calls `broken` with the reason, once, when there has been no sign of life for too long."""
+    """Calls `broken` once, with the reason, when the site has hung for WATCHDOG_TIMEOUT seconds."""
 
     def __init__(self, broken: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
@@ -52,7 +53,7 @@ class Watchdog(threading.Thread):
         return (limits.oom_kills() or 0) - self.kills_before
 
     def run(self) -> None:
-        """Ask every few seconds until the site is broken."""
+        """Check every EVERY seconds until the site is broken."""
         silent: float | None = None
         seen: tuple[int, int] | None = None
         while True:
@@ -72,7 +73,7 @@ class Watchdog(threading.Thread):
 
 
 def reason(seconds: float, now: tuple[int, int] | None, kills: int) -> str:
-    """Why the container cannot go on, for its last line."""
+    """Why the site is broken, for the container's last log line."""
     what = "uWSGI's workers finish nothing" if now else "uWSGI does not answer either"
     memory = f", and {kills} processes were killed for want of memory" if kills else ""
     return f"the site has not answered for {seconds:.0f} s, {what}{memory}"
