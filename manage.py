@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Django's command line for this project.
 
-Exit statuses, beside those of Django's commands: 65, 66, 73, 78 for settings that are wrong (see
-dockerable/settings.py), 69 without the packages of requirements.txt.
+Exits: as Django's commands; 65, 66, 73 or 78 if settings are wrong (dockerable/settings.py); 69 if the packages of
+requirements.txt are not installed.
 """
 
 import os
@@ -13,7 +13,7 @@ PACKAGES = ("django", "pydantic", "pydantic_settings")
 
 
 def main() -> None:
-    """Run the command that the arguments name, against the local settings unless told otherwise."""
+    """Run the command in the arguments; the settings are `local` unless DJANGO_SETTINGS_MODULE names others."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings.local.settings")
     settings_module = os.environ["DJANGO_SETTINGS_MODULE"]
     try:

@@ -1,6 +1,6 @@
-"""Typed settings of an environment: an optional library for a project's settings modules.
+"""Typed settings from variables, files and secrets.json: an optional library for a project's settings modules.
 
-A project declares one class with its few keys, and each environment loads it:
+A project declares its keys in one class, and each environment loads it:
 
     class Settings(EnvironmentSettings):
         secret_key: SecretStr
@@ -13,16 +13,16 @@ A key is looked for in this order, and the first place that has it wins:
 
 1. the environment variable SECRET_KEY (an empty variable counts as not set);
 2. the file that the variable SECRET_KEY_FILE names (one newline at its end is stripped);
-3. /run/secrets/secret_key, or /run/secrets/SECRET_KEY (the same stripping);
+3. /run/secrets/secret_key, or /run/secrets/SECRET_KEY (one newline stripped as well);
 4. the key SECRET_KEY, in upper or lower case, in secrets.json in the environment's folder;
 5. the default in the class.
 
-secrets.json may be missing as long as every required key has another source. A key in it that
-the class does not have is an error, since a misspelt optional key would silently give the
-default: another database, for example.
+secrets.json may be missing if every required key has another source. A key in secrets.json that
+the class lacks is an error: a misspelt optional key would silently leave the default, such as
+another database.
 
-All that is wrong is collected and raised as one SettingsError. No message contains a value; what
-a project's own validators raise must keep to that too.
+All errors are collected and raised as one SettingsError. No message contains a value; a project's
+own validators must not put values into their messages either.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def _split(value: object) -> object:
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-"""A list: in a variable, words with spaces between them; in secrets.json either that or a list."""
+"""A list of words: in a variable separated by spaces, in secrets.json that or a JSON list."""
 
 
 class SettingsError(Exception):
     """Everything that is wrong with the settings.
 
-    `problems` has one line for each, naming the file or variable, the key and the remedy, never
-    a value. `exit_status` is the status (sysexits.h) to end the program with.
+    `problems` has one line for each error, with the file or variable, the key and the remedy, but
+    no value. `exit_status` is the status (sysexits.h) that the program should end with.
     """
 
     def __init__(self, problems: list[str], exit_status: int) -> None:
@@ -72,16 +72,16 @@ class SettingsError(Exception):
 
 
 class EnvironmentSettings(BaseSettings):
-    """Base of a project's settings class; the module's docstring says where values come from."""
+    """Base class of a project's settings; the module's docstring lists where values come from."""
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
-        """Read all sources, with secrets.json in `folder` as one of them if it is given.
+        """Read all sources; secrets.json is one of them only if `folder` is given.
 
-        Raises SettingsError: here, outside of every handler, so that neither its context nor a
-        frame of its traceback holds a value.
+        Raises SettingsError, here and outside of any exception handler, so that neither its
+        context nor a frame of its traceback holds a value.
         """
         settings, problems = _load(cls, folder)
         if settings is None:
@@ -91,11 +91,11 @@ class EnvironmentSettings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:
-        """Leave the sources to `load`, which can then say where a bad value came from."""
+        """Use no source of pydantic-settings: `load` reads all, to name the source of a bad value."""
         return (sources["init_settings"],)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Show keys alone, since a field that ought to be a SecretStr may not be one."""
+        """Hide all values: a project may have declared a secret without SecretStr."""
         return [(name, SecretStr("hidden")) for name in type(self).model_fields]
 
 
@@ -110,17 +110,17 @@ class _Problem(Exception):
 
 
 class _Missing(_Problem):
-    """The file is not there."""
+    """A file does not exist."""
 
 
 class _Found(NamedTuple):
     value: object
     where: str
-    status: int  # to end with when the value is bad
+    status: int  # exit status if the value is wrong
 
 
 class _Reader:
-    """One reading of all sources, which keeps what is wrong."""
+    """Reads all sources once, and collects the values and the problems."""
 
     def __init__(self, settings_class: type[EnvironmentSettings], folder: Path | None) -> None:
         self.settings_class = settings_class
@@ -128,7 +128,7 @@ class _Reader:
         self.secrets_json = _from_here(snapshot.original(folder) / "secrets.json") if folder else None
         self.no_secrets_json = False
         self.problems: list[_Problem] = []
-        self.unreadable: set[str] = set()  # keys whose source is at fault: not to be called unset
+        self.unreadable: set[str] = set()  # keys whose source has a problem: not reported as unset
         self.found: dict[str, _Found] = {}
 
     def read(self) -> None:
@@ -148,7 +148,7 @@ class _Reader:
                     self.unreadable.discard(name)
 
     def _read_text(self, name: str) -> _Found | None:
-        """Look at the sources that give text: variable, named file, /run/secrets."""
+        """Look for a key in the sources of text: variable, named file, /run/secrets."""
         key = name.upper()
         if text := os.environ.get(key):
             return _Found(self._decode(name, text), f"the variable {key}", CONFIG)
@@ -166,12 +166,12 @@ class _Reader:
         return _Found(self._decode(name, text), f"{key} in {path}", BAD_DATA)
 
     def _decode(self, name: str, text: str) -> object:
-        """Do as pydantic-settings does: the text of a field that is no scalar is JSON."""
+        """Parse the text of a field that is no scalar as JSON, as pydantic-settings does."""
         source = InitSettingsSource(self.settings_class, {})
         try:
             return source.prepare_field_value(name, self.fields[name], text, False)
         except ValueError:
-            return text  # validation will say what it should be
+            return text  # Validation reports what the value should be.
 
     def _read_secrets_json(self) -> dict[str, _Found]:
         path = self.secrets_json
@@ -208,7 +208,7 @@ class _Reader:
         return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
 
     def unset(self, names: list[str]) -> list[_Problem]:
-        """Say that required keys are found nowhere."""
+        """Return the problems for required keys that no source has."""
         keys = [name.upper() for name in names if name not in self.unreadable]
         if keys and self.no_secrets_json:
             text = (
@@ -238,14 +238,17 @@ def _load(settings_class: type[S], folder: Path | None) -> tuple[S | None, list[
 
 
 def _from_here(path: Path) -> Path:
-    """Shorten a path: from the project's folder, the commands in messages are then right on the
-    host and in the container alike."""
+    """Make a path relative to the current folder, the project's: commands in messages then work
+    both on the host and in the container."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _read_file(path: Path, subject: str, remedy: str) -> str:
-    """Return a file's text; `subject` names it in messages, `remedy` is for one not there."""
+    """Return a file's text. Raises _Problem.
+
+    Messages begin with `subject` and end with `remedy` if the file does not exist.
+    """
     try:
         data = snapshot.copy_of(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -273,7 +276,7 @@ def _read_file(path: Path, subject: str, remedy: str) -> str:
 
 
 class _Object(dict[str, object]):
-    """A JSON object that remembers keys given twice."""
+    """A JSON object that keeps all pairs, to find keys given twice."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -295,7 +298,7 @@ def _parse_object(path: Path, text: str) -> list[tuple[str, object]]:
 
 
 def _warn_if_public(path: Path) -> None:
-    # Each uWSGI worker loads the settings, after a check of the application that has said this.
+    # Not in uWSGI's workers, which load the settings too: the check before their start has warned.
     if path.stat().st_mode & 0o004 and "uwsgi" not in sys.modules:
         text = f"settings: warning: {path} is readable by everyone: chmod o-rwx {path}\n"
         sys.stderr.write(text)
@@ -309,7 +312,7 @@ _SHOULD = {
 
 
 def _explain(error: ErrorDetails, found: dict[str, _Found]) -> _Problem:
-    """Say one of pydantic's errors in our words."""
+    """Turn one of pydantic's errors into a problem that names its source."""
     name, *path = map(str, error["loc"] or ["settings"])
     source = found.get(name) or _Found(None, name.upper(), CONFIG)
     inner = f" at {'.'.join(path)}" if path else ""
@@ -323,8 +326,7 @@ def _explain(error: ErrorDetails, found: dict[str, _Found]) -> _Problem:
 def make_folders(*folders: Path) -> None:
     """Make folders that the application writes to.
 
-    Raises SettingsError, with all of them that are not writable; of a folder that is not, what
-    is inside it is not told again.
+    Raises SettingsError with all folders that are not writable, except those inside another one.
     """
     problems: dict[Path, str] = {}
     for folder in folders:
@@ -341,10 +343,10 @@ def make_folders(*folders: Path) -> None:
 
 
 def kept_secret(path: Path) -> SecretStr:
-    """Return the secret that is kept in a file, made at the first call.
+    """Return the secret that a file holds; the first call makes the file.
 
-    Processes that race get the same one, since a complete file is linked into place, which
-    fails where there is one. It is 0660, so that a later uid with the same group can read it.
+    Processes that race get the same secret: each links a complete file into place, which fails
+    if there is one already. The file is 0660, so that a later uid of the same group can read it.
 
     Raises SettingsError if the file can neither be read nor made.
     """
@@ -367,7 +369,7 @@ def kept_secret(path: Path) -> SecretStr:
 
 
 def _make_secret(path: Path) -> None:
-    # Only needed once in the life of the data.
+    # Imported here, since a secret is made only once.
     import secrets
     import tempfile
 

@@ -1,1 +1,1 @@
-"""The Django project that this image runs."""
+"""The example Django project: what the image runs until your project takes its place."""

@@ -1,4 +1,4 @@
-"""Addresses of the project."""
+"""URLs of the project."""
 
 from django.conf import settings
 from django.conf.urls.static import static
@@ -10,6 +10,6 @@ from project.start.views import start
 urlpatterns = [
     path("", start, name="start"),
     path("admin/", admin.site.urls),
-    # nginx serves uploads; this one has an effect with DEBUG only, under runserver.
+    # In the container nginx serves uploads. Without it, under runserver, this does; it has no effect without DEBUG.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]

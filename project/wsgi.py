@@ -1,4 +1,4 @@
-"""WSGI application; whoever imports it has set DJANGO_SETTINGS_MODULE."""
+"""The WSGI application. DJANGO_SETTINGS_MODULE must be set before this module is imported."""
 
 from django.core.wsgi import get_wsgi_application
 

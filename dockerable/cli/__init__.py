@@ -1,1 +1,1 @@
-"""What `ctl` runs in the image because a shell is not enough: standard library only."""
+"""Programs that ctl runs in a container of the image because shell is not enough: standard library only."""

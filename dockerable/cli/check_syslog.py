@@ -1,8 +1,8 @@
-"""Say whether something listens where an environment logs to, by connecting as Docker would.
+"""Checks whether a syslog listens at an address, by connecting as Docker would.
 
 Usage: python3 -m dockerable.cli.check_syslog ADDRESS [PATH]
-       PATH: where the socket of a unix or unixgram address is in this container
-Exits: 0 it does, or cannot be known (udp); 69 it does not, and why is printed
+       PATH: where this container has the socket of a unix or unixgram address
+Exits: 0 it listens, or that cannot be known (udp); 69 it does not, and the reason is printed
 """
 
 import socket
@@ -15,7 +15,7 @@ TIMEOUT = 5  # seconds
 
 
 def reach(address: str, path: str = "") -> None:
-    """Connect and hang up. Raises OSError where that fails."""
+    """Connect and close the connection. Raises OSError."""
     parts = urlsplit(address)
     if parts.scheme in ("unix", "unixgram"):
         kind = socket.SOCK_STREAM if parts.scheme == "unix" else socket.SOCK_DGRAM
@@ -27,7 +27,7 @@ def reach(address: str, path: str = "") -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Connect; print why that fails. Returns the exit status."""
+    """Connect; print the reason if that fails. Returns the exit status."""
     try:
         reach(*arguments)
     except OSError as error:

@@ -120,7 +120,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             "SLOW_REQUEST_SECONDS",
             integer(0, 3600, "seconds", zero="never"),
             "5",
-            "An access line is a warning from this time in the application on.",
+            "A request that takes the application this long or longer is a warning in the access log.",
         ),
     ),
     "HTTPS": (
@@ -160,7 +160,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             "/run/secrets/ca.pem",
         ),
         Variable("ACME_EAB_KID", kinds.WORD, "", "Key id of an external account.", "kid-1"),
-        Variable("ACME_EAB_HMAC_FILE", kinds.FILE, "", "File of its HMAC key.", "/run/secrets/eab"),
+        Variable("ACME_EAB_HMAC_FILE", kinds.FILE, "", "File of the external account's HMAC key.", "/run/secrets/eab"),
         Variable(
             "ACME_DNS_PLUGIN",
             kinds.WORD,
@@ -182,7 +182,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             "PEM file of your own certificate, the leaf first, then its chain; certbot is then not used.",
             "/tls/site.pem",
         ),
-        Variable("TLS_CERTIFICATE_KEY", kinds.FILE, "", "Its key.", "/tls/site.key"),
+        Variable("TLS_CERTIFICATE_KEY", kinds.FILE, "", "PEM file of that certificate's private key.", "/tls/site.key"),
     ),
     "The application": (
         Variable(
@@ -293,7 +293,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             ),
             ("EMAIL_PORT", integer(1, 65535), "587", "587 means STARTTLS, 465 TLS.", ""),
             ("EMAIL_HOST_USER", kinds.TEXT, "", "The account at the mail server.", ""),
-            ("EMAIL_HOST_PASSWORD", kinds.TEXT, "", "Its password.", ""),
+            ("EMAIL_HOST_PASSWORD", kinds.TEXT, "", "The password of the account at the mail server.", ""),
             ("DEFAULT_FROM_EMAIL", kinds.TEXT, "webmaster@localhost", "The sender of mail.", ""),
         )
     ),
@@ -301,7 +301,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
         Variable(name, kinds.TEXT, default, description, example, "host")
         for name, default, description, example in (
             ("IMAGE", "dockerable:latest", "The image to build and run.", ""),
-            ("BASE_IMAGE", "debian:trixie-slim", "The image that it is built on.", ""),
+            ("BASE_IMAGE", "debian:trixie-slim", "The base image that IMAGE is built on.", ""),
             ("CERTBOT_PLUGINS", "", "DNS plugins of certbot to build in.", "certbot-dns-cloudflare"),
             (
                 "DEBIAN_MIRROR",
@@ -312,7 +312,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             (
                 "HTTP_PORT",
                 Derived("8000 for `local`, 80 for `example`", lambda _: ""),
-                "The host's port, with an address before it where it should not be all.",
+                "The host's port for HTTP; with an address before it, on that address only.",
                 "192.0.2.1:80",
             ),
             (

@@ -2,8 +2,8 @@
 # Makes a base image like debian:trixie-slim from Debian packages, for hosts that reach no image registry.
 #
 # Usage: bootstrap-base.sh [TAG]           TAG: the image's name, default dockerable-base:trixie
-# Reads: DEBIAN_MIRROR (default: what the host's own apt uses where it is Debian's, else mmdebstrap's default), TMPDIR
-# Writes: the image; on the host nothing but the packages it needs (mmdebstrap, debian-archive-keyring)
+# Reads: DEBIAN_MIRROR (default: the mirror that apt uses on a Debian host, else mmdebstrap's default), TMPDIR
+# Writes: the image; on the host only the packages that it needs (mmdebstrap, debian-archive-keyring)
 # Exits: 0 made; 69 the host has no apt or Docker Engine; 70 a step failed; 77 packages are missing and it is not root
 set -eu
 
@@ -32,7 +32,7 @@ failed() {
     die 70 "$1 failed (above: the end of its log); can this host reach ${archive:-its package mirror}?"
 }
 
-# What debian:trixie-slim leaves out of every package.
+# The files that debian:trixie-slim leaves out of every package.
 write_dpkg_exclusions() {
     cat <<'CONF'
 path-exclude=/usr/share/doc/*
@@ -47,7 +47,7 @@ path-exclude=/usr/share/man/*
 CONF
 }
 
-# Without these apt leaves 101 MB of caches in each layer that installs something.
+# Without these settings apt leaves 101 MB of caches in each layer that installs packages.
 write_apt_settings() {
     cat <<'CONF'
 APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
@@ -60,7 +60,7 @@ Dir::Cache::srcpkgcache "";
 CONF
 }
 
-# Sets $archive and $security; empty where the host's apt knows neither, as on Ubuntu.
+# Sets $archive and $security to Debian's mirrors; empty if the host's apt has none, as on Ubuntu.
 find_mirrors() {
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
         archive=$DEBIAN_MIRROR/debian
@@ -71,7 +71,7 @@ find_mirrors() {
     fi
 }
 
-# $1: the label of a repository.
+# Prints the address of a repository that apt uses. $1: its label.
 mirror_of() {
     apt-get indextargets --format "\$(LABEL) \$(REPO_URI)" 'Identifier: Packages' 2>/dev/null | sed -n "s/^$1 //p" |
         sort -u | sed -n 1p

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs a Docker Engine and Compose on the host it runs on, from Debian's or Ubuntu's own packages, and starts it.
+# Installs a Docker Engine and Compose on this host from Debian's or Ubuntu's own packages, and starts the engine.
 #
-# Usage: install-engine.sh      as root, or as a user whom sudo lets; a second run changes nothing
-# Reads: SUDO_USER (whom to tell about the group docker), DOCKER_HOST (to say that it points elsewhere)
+# Usage: install-engine.sh      as root, or as a user who may use sudo; a second run changes nothing
+# Reads: SUDO_USER (named in the advice about the group docker), DOCKER_HOST (a warning if it points elsewhere)
 # Writes: packages; without systemd the engine's log, /var/log/docker.log
-# Exits: 0 an engine answers and Compose is there; 64 an argument; 69 not Debian or Ubuntu;
+# Exits: 0 an engine answers and Compose is installed; 64 an argument; 69 not Debian or Ubuntu;
 #        70 apt or the engine failed; 75 the engine runs and does not answer; 77 neither root nor sudo
 set -eu
 
@@ -14,20 +14,20 @@ ENGINE_LOG=/var/log/docker.log
 ENGINE_TIMEOUT=60
 INSTALL_DOCS=https://docs.docker.com/engine/install/
 
-# apt's messages are recognised in English; su without a dash leaves sbin out
+# LC_ALL: explain_apt looks for English messages. PATH: su without a dash gives one without sbin.
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 log() { echo "install-engine.sh: $*" >&2; }
 die() { status=$1; shift; log "error: $*"; exit "$status"; }
 
-# docker info waits for ever where the daemon accepts and hangs
+# timeout: docker info never returns if the daemon accepts the connection and hangs
 engine_answers() { timeout 10 docker info >/dev/null 2>&1; }
-# dead processes that nobody has reaped and other processes with its old number do not count
+# not a zombie, and not another process that has the old pid now
 engine_runs() { grep -qs '(dockerd) [^ZX]' "/proc/$(cat "$PID_FILE" 2>/dev/null || echo none)/stat"; }
 engine_is_there() { command -v dockerd >/dev/null || engine_answers; }
 compose_is_there() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 
-# $1: what is done; the rest: the command, whose output goes to the log
+# Runs a command, with its output in $work/log, and logs $1. $1: what is being done; the rest: the command.
 step() {
     what=$1
     shift
@@ -38,7 +38,8 @@ step() {
     [ "$took" -lt 2 ] || log "$what: done in $took s"
 }
 
-# $1: exit status; $2: what failed; the rest: a pattern in the log, its cause, the next pattern, its cause, …
+# Ends with an error and its likely cause. $1: exit status; $2: what failed; the rest: pairs of a pattern to look for in
+# $work/log and the cause that it stands for.
 explain() {
     status=$1 what=$2 cause='not recognised'
     shift 2
@@ -62,7 +63,7 @@ explain_apt() {
 }
 
 explain_engine() {
-    # this start's part only, or an earlier fault would be taken for the cause
+    # only what this start logged: an earlier failure could have another cause
     if [ -d /run/systemd/system ]; then
         journalctl -q -u docker.service --since "@$since" --no-pager
     else
@@ -94,7 +95,7 @@ become_root() {
     exec sudo sh "$0"
 }
 
-# The names of those packages that this host's sources have, each followed by a colon.
+# Prints those of the packages $@ that this host's sources have, each followed by a colon.
 list_offers() {
     apt-cache policy "$@" 2>/dev/null | awk '/^[a-z]/ { name = $1 } /Candidate: [^(]/ { printf " %s", name }'
 }
@@ -102,19 +103,19 @@ list_offers() {
 offers() { case "$offers " in *" $1: "*) ;; *) return 1 ;; esac; }
 
 install_packages() {
-    # a failure is not final: it may be a third-party source, and what is wanted is there all the same
+    # a failure may only concern a third-party source, so go on
     step "reading the package lists" apt-get -q update || true
     offers=$(list_offers ca-certificates docker.io docker-cli docker-buildx docker-compose docker-compose-v2 apparmor)
     set -- ca-certificates
     engine_is_there || set -- "$@" docker.io
-    # some releases have the client in docker.io; without buildx newer clients build with the deprecated builder
+    # in some releases docker.io contains the client; without buildx newer clients use the deprecated builder
     if ! command -v docker >/dev/null; then
         for name in docker-cli docker-buildx; do ! offers $name || set -- "$@" $name; done
     fi
     if ! compose_is_there; then
         if offers docker-compose-v2; then set -- "$@" docker-compose-v2; else set -- "$@" docker-compose; fi
     fi
-    # where the kernel has AppArmor on, the engine starts no container without its parser
+    # if AppArmor is enabled in the kernel, the engine cannot start containers without AppArmor's parser
     ! grep -qs Y /sys/module/apparmor/parameters/enabled || set -- "$@" apparmor
     for name in "$@"; do
         offers "$name" || explain_apt "this host's package sources have no package $name"
@@ -131,9 +132,9 @@ start_engine() {
         step "starting docker.service" systemctl enable --now docker.service ||
             explain_engine 70 "docker.service does not start"
     elif ! engine_runs || { ! step "waiting for the dockerd that runs" wait_for_engine && ! engine_runs; }; then
-        # the number in a file that is left may be another process's by now, and dockerd would not start
+        # dockerd would not start if another process has the pid in a stale file
         rm -f "$PID_FILE"
-        # it raises limits, which not every container may
+        # the init script raises limits, which fails within some containers
         step "starting dockerd by its init script" service docker start || {
             log "the init script failed ($(tail -n 1 "$work/log")): starting dockerd itself, which no boot will repeat"
             : >"$work/log"
@@ -145,7 +146,8 @@ start_engine() {
     explain_engine 70 "dockerd has ended"
 }
 
-# Until it answers; fails after ENGINE_TIMEOUT from the start, or when it is gone (its pid file takes a moment).
+# Waits until the engine answers. Fails ENGINE_TIMEOUT seconds after the start, or if dockerd has not run for 5 s (it
+# needs a moment to write its pid file).
 wait_for_engine() {
     gone=0
     until engine_answers; do
@@ -162,7 +164,7 @@ report() {
     log "Docker Engine $(docker version --format '{{.Server.Version}}') $1; Compose $compose; storage driver $driver"
     [ "$driver" != vfs ] ||
         log "vfs copies whole layers, slow and large; a container that runs an engine needs a volume at /var/lib/docker"
-    # said and never done: the group is root's power without a password
+    # only advice: members of the group docker are root without a password
     user=${SUDO_USER:-$(id -un)}
     [ "$user" != root ] || user=NAME
     case " $(id -nG "$user" 2>/dev/null) " in

@@ -1,25 +1,25 @@
 #!/bin/sh
-# Makes the host's rsyslog split our containers' log into /var/log/CONTAINER/PROGRAM.log, logrotate keep two weeks of it,
-# and containers start that were refused while rsyslog was down.
+# Configures the host's rsyslog to write our containers' log to /var/log/CONTAINER/PROGRAM.log, and logrotate to keep two
+# weeks of it. Containers that could not start while rsyslog was down are started once it is back.
 #
 # Usage: install-syslog.sh [--dev-log | --undo]      as root; a second run changes nothing
-#        --dev-log: from /dev/log too, where every user of the host may write; --undo: all away but the logs
+#        --dev-log: also accept logs at /dev/log, where every user of the host may write; --undo: remove all but the logs
 # Writes: /etc/rsyslog.d/10-dockerable.conf (and 11-dockerable-dev-log.conf), /etc/logrotate.d/dockerable,
 #         /usr/local/sbin/dockerable-start-refused, /var/lib/dockerable/dev (the socket), and for systemd four files in
 #         /etc/systemd/system, else /etc/cron.d/dockerable
-# Exits: 0 done; 64 an argument; 69 rsyslog or logrotate is missing; 70 rsyslog does not take it; 77 not root
+# Exits: 0 done; 64 an argument; 69 rsyslog or logrotate is missing; 70 rsyslog refuses the configuration; 77 not root
 set -eu
 
 HERE=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 SOCKET=/var/lib/dockerable/dev/log
-# The files written or removed, until rsyslog has started with what is there then; what was in their places.
+# Until rsyslog has restarted: the list of files written or removed so far, and copies of the files that were replaced.
 UNFINISHED=/var/lib/dockerable/unfinished
 BEFORE=/var/lib/dockerable/before
 RULES=/etc/rsyslog.d/10-dockerable.conf
 DEV_LOG_RULES=/etc/rsyslog.d/11-dockerable-dev-log.conf
 UNITS=/etc/systemd/system
 OUR_UNITS='dockerable-log.socket dockerable-start-refused.timer'
-# su without a dash leaves sbin out
+# su without a dash gives a PATH without sbin
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 dev_log=''
 
@@ -28,7 +28,7 @@ die() { status=$1; shift; log "error: $*"; exit "$status"; }
 
 has_systemd() { [ -d /run/systemd/system ]; }
 
-# Mode, source in this folder, target.
+# Prints the files to install, one a line: mode, source in this folder, target.
 list_files() {
     echo "0644 rsyslog.conf $RULES"
     [ -z "$dev_log" ] || echo "0644 rsyslog-dev-log.conf $DEV_LOG_RULES"
@@ -52,13 +52,13 @@ require_rsyslog() {
 }
 
 install_files() {
-    # Only root may go in: the socket itself is open to all.
+    # Only root may enter the folder: the socket in it is writable for everyone.
     [ -d "${SOCKET%/*}" ] || mkdir -p "${SOCKET%/*}"
     chmod 0700 "${SOCKET%/dev/*}"
     while read -r mode source target; do
         ! cmp -s "$HERE/$source" "$target" || continue
         mkdir -p "${target%/*}" "$BEFORE"
-        # Once: a second run after an interruption finds what the first one wrote.
+        # Copied only once: after an interrupted run, $target is already the file that that run wrote.
         if ! grep -qsxF "$target" "$UNFINISHED"; then
             [ ! -e "$target" ] || cp -p "$target" "$BEFORE/${target##*/}"
             echo "$target" >>"$UNFINISHED"
@@ -70,7 +70,7 @@ $(list_files)
 LIST
 }
 
-# A configuration that it does not take would end all logging of the host at its next start.
+# With a configuration that it refuses, rsyslog would not start again, and all logging of the host would end.
 check_rules() {
     said=$(rsyslogd -N1 2>&1) && return
     while read -r target; do
@@ -88,7 +88,7 @@ remove_folders() {
     done
 }
 
-# Whether rsyslog reads the socket, and under systemd all that install_all starts is there.
+# Whether the socket exists and, under systemd, rsyslog and our units are active.
 is_up() {
     [ -S "$SOCKET" ] || return
     has_systemd || return 0
@@ -98,7 +98,7 @@ is_up() {
 restart_rsyslog() {
     if has_systemd; then
         systemctl daemon-reload
-        # A socket cannot be handed to a service that runs already.
+        # systemd can pass a socket only to a service that is just starting.
         systemctl stop syslog.socket rsyslog.service
         for unit in $OUR_UNITS; do
             [ ! -e "$UNITS/$unit" ] || systemctl enable -q --now "$unit"
@@ -113,7 +113,7 @@ restart_rsyslog() {
 
 install_all() {
     require_rsyslog
-    # What is there stays until --undo, and is kept up to date.
+    # Once installed, the rules for /dev/log stay until --undo, and each run updates them.
     [ ! -e "$DEV_LOG_RULES" ] || dev_log=yes
     install_files
     if [ ! -e "$UNFINISHED" ] && is_up; then log "all is installed already"; return; fi

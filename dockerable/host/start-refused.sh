@@ -1,13 +1,13 @@
 #!/bin/sh
-# Starts our containers that the engine has refused to start because their logging driver reached no daemon: it never
-# tries again. Installed by install-syslog.sh; run every minute, under systemd also whenever rsyslog starts.
+# Starts our containers that the engine did not start because their logging driver reached no syslog: the engine never
+# tries again. Installed by install-syslog.sh; runs every minute, and under systemd also whenever rsyslog starts.
 #
 # Usage: start-refused.sh
-# Starts: what has the label dockerable.environment, a restart policy, and such an error; never a one-off of Compose's
+# Starts: containers with the label dockerable.environment, a restart policy and this error; none made by `compose run`
 # Exits: 0, or 70 when one was refused again
 set -eu
 
-# cron's has no /usr/local
+# cron's PATH lacks /usr/local
 PATH=$PATH:/usr/local/bin
 NAME='{{.Name}}'
 ERROR='{{.State.Error}}'
@@ -15,13 +15,13 @@ WANTED='{{if ne .HostConfig.RestartPolicy.Name "no"}}{{index .Config.Labels "com
 
 log() { echo "start-refused.sh: $*" >&2; }
 
-# An engine that hangs must not gather one of these every minute.
+# With a bound, or these scripts would pile up, one each minute, while the engine hangs.
 ask() { timeout 30 docker "$@"; }
 
 main() {
     status=0
     for id in $(ask ps -aq --filter label=dockerable.environment --filter status=created --filter status=exited); do
-        # One that is gone since is nobody's business.
+        # A container that has been removed meanwhile is skipped.
         found=$(ask inspect -f "$NAME|$WANTED|$ERROR" "$id" 2>/dev/null) || continue
         name=${found%%|*}
         case ${found#*|} in

@@ -1,1 +1,4 @@
-"""What a project may import: its LOGGING and the request's id. The image's own application/ uses both, too."""
+"""What a project may import from the image: its log format and the request id.
+
+application/ uses both too, for exceptions that the project does not catch.
+"""

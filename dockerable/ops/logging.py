@@ -1,14 +1,14 @@
-"""A LOGGING for any Django project: each record is one line that says its level, logger and request.
+"""A LOGGING for any Django project: each record is one line with its level, logger and request id.
 
     from dockerable.ops.logging import logging_configuration
 
     LOGGING = logging_configuration()
 
-LOG_LEVEL says from which level on records are kept, LOG_FORMAT whether a line is text or a JSON object
-with the names of the Elastic Common Schema. Where DOCKERABLE_LOG names a FIFO, records go there, and
-what nobody caught becomes a record too; elsewhere they go to stderr.
+LOG_LEVEL is the least level that is logged. LOG_FORMAT makes a line text or a JSON object with the field names of the
+Elastic Common Schema. If DOCKERABLE_LOG names a FIFO, records go there, and uncaught exceptions become records too;
+otherwise records go to stderr.
 
-Settings import this module, so it imports nothing of Django.
+Settings import this module, so it does not import Django.
 """
 
 import fcntl
@@ -29,15 +29,15 @@ from dockerable.container.kinds import Invalid
 from dockerable.container.variables import LOG_LEVELS
 from dockerable.ops.request_id import request_id
 
-# All that str.splitlines, and so some reader of the log, takes for the end of a line.
+# All characters that str.splitlines, and so some readers of the log, take for the end of a line.
 LINE_ENDS = {ord(end): repr(end)[1:-1] for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
-# What each record has; other attributes are the caller's `extra`.
+# The attributes of every record; all others come from the caller's `extra`.
 OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 uncaught = logging.getLogger("py.exceptions")
 
 
 def logging_configuration(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Django's LOGGING. Raises ImproperlyConfigured where LOG_LEVEL or LOG_FORMAT has no such value."""
+    """Django's LOGGING. Raises ImproperlyConfigured if LOG_LEVEL or LOG_FORMAT is wrong."""
     level = _checked(environ, "LOG_LEVEL").upper()
     formatter = JSONFormatter if _checked(environ, "LOG_FORMAT") == "json" else TextFormatter
     return {
@@ -47,7 +47,7 @@ def logging_configuration(environ: Mapping[str, str] = os.environ) -> dict[str, 
         "formatters": {"line": {"()": formatter}},
         "handlers": {
             "log": {"()": LogHandler, "path": environ.get("DOCKERABLE_LOG", ""), "formatter": "line"},
-            # Django's own configuration has it; it sends nothing where ADMINS is empty.
+            # As in Django's default; it sends nothing if ADMINS is empty.
             "mail_admins": {
                 "class": "django.utils.log.AdminEmailHandler",
                 "level": "ERROR",
@@ -57,7 +57,7 @@ def logging_configuration(environ: Mapping[str, str] = os.environ) -> dict[str, 
         "root": {"handlers": ["log"], "level": level},
         "loggers": {
             "django": {"handlers": ["mail_admins"], "level": level},
-            # Its warnings are answers of 4xx, which the access log has already.
+            # This logger's warnings are answers of 4xx, which the access log has already.
             "django.request": {"level": "ERROR" if level in ("INFO", "WARNING") else level},
         },
     }
@@ -75,12 +75,12 @@ def _checked(environ: Mapping[str, str], name: str) -> str:
 
 
 def level_word(number: int) -> str:
-    """The level that a record counts as; a project may have made its own between ours."""
+    """The name of a record's level; a project's own level between two of ours gets the lower one's."""
     return LOG_LEVELS[min(max(number // 10 - 1, 0), len(LOG_LEVELS) - 1)]
 
 
 def _guarded(read: Any, *arguments: Any) -> str:
-    """What `read` returns; a record whose own objects raise when they are shown is still a record."""
+    """The result of `read` as text. If it raises, a text that says so: a record must be logged even then."""
     try:
         return str(read(*arguments))
     except Exception as reason:
@@ -88,17 +88,17 @@ def _guarded(read: Any, *arguments: Any) -> str:
 
 
 def _plain(value: Any) -> bool:
-    """Whether JSON and the schema's types can hold it."""
+    """Whether JSON and the schema's types can hold `value`."""
     if isinstance(value, int):
         return -(1 << 63) <= value < 1 << 63
     return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
 class TextFormatter(logging.Formatter):
-    r"""`LEVEL: LOGGER [REQUEST ID]: MESSAGE`, without the level for info and without an id where there is none.
+    r"""`LEVEL: LOGGER [REQUEST ID]: MESSAGE`, without the level for info and without an id outside of a request.
 
-    Line ends are written as \n and the like, so that each record is one line; a \n that was written in the
-    message gets a second backslash. Only a terminal is shown them as they are.
+    Line ends are escaped, a newline as \n, so that each record is one line; a \n in the message itself gets a second
+    backslash. On a terminal nothing is escaped.
     """
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class TextFormatter(logging.Formatter):
         return text if self.for_terminal else text.replace("\\n", "\\\\n").translate(LINE_ENDS)
 
     def message(self, record: logging.LogRecord) -> str:
-        """Return the message; where its arguments do not fit, both."""
+        """Return the message; if its arguments do not fit, the message and the arguments unformatted."""
         try:
             return record.getMessage().rstrip("\n")
         except Exception as reason:
@@ -122,7 +122,7 @@ class TextFormatter(logging.Formatter):
             return f"{shown} ({type(reason).__name__} while this was formatted)"
 
     def stacks(self, record: logging.LogRecord) -> tuple[str, str]:
-        """Return traceback and stack of the record, each empty where it has none."""
+        """Return the record's traceback and stack, each empty if the record has none."""
         trace = record.exc_text or ""
         if record.exc_info and record.exc_info[0]:
             trace = _guarded(self.formatException, record.exc_info)
@@ -154,13 +154,13 @@ class JSONFormatter(TextFormatter):
         for name, value in vars(record).items():
             if name not in OWN:
                 self.add(fields, str(name), value)
-        # For what only claims to be a string or number.
+        # `default` is called for objects that JSON cannot hold.
         return json.dumps(fields, default=lambda value: _guarded(repr, value), separators=(",", ":"))
 
     def add(self, fields: dict[str, Any], name: str, value: Any) -> None:
-        """Add one of the caller's `extra`: Django's own and dotted names are the schema's, the others labels."""
+        """Add an attribute from the caller's `extra`: Django's and dotted names as schema fields, others as labels."""
         if name == "request":
-            # Django's server for development passes a socket by this name.
+            # Django's development server passes a socket by this name, which lacks these attributes.
             with suppress(Exception):
                 fields["url.path"], fields["http.request.method"] = str(value.path), str(value.method)
         elif name == "status_code" and isinstance(value, int):
@@ -172,11 +172,11 @@ class JSONFormatter(TextFormatter):
 
 
 class LogHandler(logging.Handler):
-    """Writes each record to the FIFO `path`, which PID 1 reads; to stderr where that cannot be done.
+    """Writes each record to the FIFO `path`, which PID 1 reads; to stderr if that fails.
 
-    A pipe takes a write of up to PIPE_BUF (4,096) bytes whole, a longer one in pieces, between which others
-    may write, short ones too. So there is a lock between the processes: a long record has it alone, the short ones
-    share it. Each process opens the FIFO itself, since a descriptor that came by fork is the same holder.
+    Writes to a pipe are atomic up to PIPE_BUF (4,096) bytes; other processes may write between the pieces of a longer
+    one. So the processes share a lock on the FIFO: short records take it shared, long ones exclusively. Each process
+    opens the FIFO itself, since flock() treats a descriptor inherited by fork as the same holder.
     """
 
     def __init__(self, path: str = "") -> None:
@@ -186,7 +186,7 @@ class LogHandler(logging.Handler):
         self.owner = 0
         logging.captureWarnings(True)
         threading.excepthook = _thread_failed
-        # A command's traceback is for whoever typed it.
+        # Without a FIFO this is a command on a terminal: its user sees Python's own traceback.
         if path:
             sys.excepthook = _process_failed
 
@@ -212,13 +212,13 @@ class LogHandler(logging.Handler):
             finally:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         except OSError:
-            # Nobody reads it any more, or it is gone; the next record tries again.
+            # The FIFO has no reader or is gone. The next record opens it again.
             self.owner = 0
             return False
         return True
 
     def reopen(self) -> None:
-        """Open the FIFO for this process. Raises OSError, at once where nobody reads it."""
+        """Open the FIFO for this process. Raises OSError; if the FIFO has no reader, without waiting for one."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -234,7 +234,7 @@ def _thread_failed(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _process_failed(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-    """Python calls it before it ends; uWSGI for each exception that it would print."""
+    """Log an uncaught exception: Python calls this before it ends, uWSGI for each exception that it would print."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, value, trace)
     else:

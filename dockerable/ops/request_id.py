@@ -1,7 +1,7 @@
-"""The id that nginx gave the request which this thread or task serves; empty outside of one.
+"""The id, given by nginx, of the request that this thread or task serves; empty outside of a request.
 
-`application/wsgi.py` sets it. It is not reset: it stands until the next request of the same thread, so
-that it covers a streaming answer and its close() too, and costs no wrapper around the answer.
+`application/wsgi.py` sets it and never resets it: so the id also holds while a streaming answer is sent and closed,
+until the thread's next request, without a wrapper around the answer.
 """
 
 from contextvars import ContextVar

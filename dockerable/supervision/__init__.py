@@ -1,1 +1,1 @@
-"""supervisord with its own policy. Runs by /opt/dockerable's Python, which has supervisor."""
+"""supervisord, and rules for when it gives programs up. Uses /opt/dockerable's Python, which has supervisor."""

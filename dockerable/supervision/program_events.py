@@ -1,6 +1,6 @@
-"""What each change of a program's state leads to: a line of the log, and an end to all where a program is given up.
+"""Handles supervisor's events about programs: logs them, and ends the container if a program is given up.
 
-Supervisor reports the changes as events. The reason for an end goes into /run/failure, for PID 1's last line.
+The reason is written to /run/failure; PID 1 logs it as its last line.
 """
 
 import sys
@@ -24,8 +24,8 @@ def log(message: str) -> None:
 class ProgramEvents:
     """The handlers of supervisor's events.
 
-    `wait_statuses` holds those of ended programs by pid, since the events lack them; `stop` has supervisord stop all
-    programs and end.
+    `wait_statuses` has the wait statuses of ended programs by pid, which the events lack. `stop` makes supervisord stop
+    all programs and end.
     """
 
     def __init__(self, wait_statuses: dict[int, int], stop: Callable[[], None]) -> None:
@@ -34,12 +34,12 @@ class ProgramEvents:
         self.oom_kills = OomKills()
 
     def subscribe(self) -> None:
-        """Have supervisor call the handlers."""
+        """Register the handlers with supervisor."""
         events.subscribe(events.ProcessStateEvent, self.changed)
         events.subscribe(events.Tick5Event, self.tell_oom_kills)
 
     def changed(self, event: events.ProcessStateEvent) -> None:
-        """Log a change that matters, and stop all where the container cannot go on."""
+        """Log the start or end of a program, and stop all programs if the container cannot go on."""
         process = event.process
         program = process.config.name
         status = self.wait_statuses.pop(process.pid, None)
@@ -52,12 +52,12 @@ class ProgramEvents:
             log(f"{'' if status == 0 else 'warning: '}{program} {how}")
             ran = time.time() - process.laststart
             self.give_up(self.restarts.ended(program, how, ran=ran, ready=READY.exists()))
-        # The application's start makes this file, too.
+        # The application's start may also have written this file.
         if FAILURE.exists():
             self.stop()
 
     def describe(self, status: int | None) -> str:
-        """Say how a program ended; None is for one that did not start at all."""
+        """Words for how a program ended; `status` is None if the program did not start at all."""
         if status is None:
             return "ended"
         return wait_status.describe(status, out_of_memory=self.oom_kills.may_explain_an_end())
@@ -69,11 +69,11 @@ class ProgramEvents:
             log(f"warning: a process {how}: fewer UWSGI_PROCESSES or more memory")
 
     def give_up(self, reason: str) -> None:
-        """Write why the container cannot go on, unless that is known already or there is no reason."""
+        """Write `reason` to /run/failure, unless it is empty or the file exists already."""
         if not reason or FAILURE.exists():
             return
         try:
             failure.write(SOFTWARE, reason)
         except OSError as full:
-            # The empty file, which is made all the same, ends the container too.
+            # An empty file has been made nevertheless, and it also ends the container.
             log(f"error: {reason}; {FAILURE} cannot be written: {full.strerror}")

@@ -1,8 +1,8 @@
-"""supervise: supervisord, which signals wake at once, and which ends when a program is given up.
+"""supervise: supervisord with two changes: it reacts to signals at once, and it ends when a program is given up.
 
-Supervisor's own configuration, main loop and supervisorctl; what differs is in the two subclasses here, what becomes
-of a program that ends in program_events.py.
-Exits: 0; PID 1 makes the container's exit status of /run/failure.
+Configuration, main loop and supervisorctl are supervisor's. The subclasses here hold the changes; program_events.py
+handles the end of a program.
+Exits: 0; PID 1 takes the container's exit status from /run/failure.
 """
 
 import contextlib
@@ -30,21 +30,21 @@ class Waker(asyncore.dispatcher):
         signals.setblocking(False)
         self.signals = signals
         super().__init__(ours)
-        # For the main loop's first poll(), which otherwise takes a second before any program is started.
+        # Wakes the main loop's first poll(), which would otherwise wait a second before any program is started.
         signals.send(b"\0")
         signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
 
     def writable(self) -> bool:
-        """Tell that nothing waits to be written."""
+        """Return False: nothing is ever written."""
         return False
 
     def handle_read(self) -> None:
-        """Take the bytes; that poll() has returned is enough."""
+        """Discard the bytes: their only purpose was to make poll() return."""
         self.recv(4096)
 
 
 class Options(ServerOptions):
-    """The configuration. Supervisor also makes its system calls through this class, two of which are extended."""
+    """supervisord's configuration. Supervisor also makes its system calls through this class; two are extended here."""
 
     mood: int
 
@@ -54,40 +54,40 @@ class Options(ServerOptions):
         self.program_events = ProgramEvents(self.wait_statuses, self.stop)
 
     def setsignals(self) -> None:
-        """Prepare for signals and events: this is called last before the main loop, after events.clear()."""
+        """Also set up Waker and event handlers: supervisor calls this right before its main loop."""
         super().setsignals()
         Waker()
         self.program_events.subscribe()
 
     def waitpid(self) -> tuple[int, int]:
-        """Keep the wait status for the program's event, which lacks it."""
+        """Also store the wait status, which supervisor's events lack."""
         pid, status = super().waitpid()
         if pid:
             self.wait_statuses[pid] = status
         return pid, status
 
     def stop(self) -> None:
-        """Have the main loop stop all programs and end."""
+        """Make the main loop stop all programs and end."""
         if self.mood == SupervisorStates.RUNNING:
             self.mood = SupervisorStates.SHUTDOWN
 
 
 class Supervisord(Supervisor):
-    """Supervisor's main loop, without a second's wait for a group that has nothing left to stop."""
+    """Supervisor's main loop, without its wait of a second for each group whose processes have already stopped."""
 
     def ordered_stop_groups_phase_1(self) -> None:
-        """Skip the groups without a running process before the last one is stopped."""
+        """Drop groups without running processes from the end of the list, which supervisor stops first."""
         while self.stop_groups and not self.stop_groups[-1].get_unstopped_processes():
             self.stop_groups.pop()
         super().ordered_stop_groups_phase_1()
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise by supervisord's own arguments until there is nothing left to. Returns the exit status."""
+    """Run supervisord with its own arguments until it ends. Returns the exit status."""
     options = Options()
     options.realize(arguments, doc=__doc__)
     options.first, options.test = True, False
-    # A configuration file cannot leave a program out, and one that is stopped is trouble to supervisorctl.
+    # A configuration file cannot leave a program out, and supervisorctl reports a stopped one as a failure.
     if os.environ.get("USE_SSL") != "on":
         options.process_group_configs = [one for one in options.process_group_configs if one.name != "certificate"]
     with contextlib.suppress(asyncore.ExitNow):

@@ -1,1 +1,1 @@
-"""Who may log in."""
+"""The app of users."""

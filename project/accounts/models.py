@@ -4,4 +4,4 @@ from django.contrib.auth.models import AbstractUser
 
 
 class User(AbstractUser):
-    """A user of our own from the first migration on, since a later change of model is hard."""
+    """The project's own user model from the first migration on: changing to one later is hard."""

@@ -1,1 +1,1 @@
-"""Settings: base.py for all, schema.py for the keys, one folder for each environment."""
+"""Settings: base.py is shared, schema.py declares the keys that environments set, each environment has a folder."""

@@ -1,4 +1,4 @@
-"""Settings that all environments share, safe to publish: nothing here is secret or permissive."""
+"""Settings that all environments share. Safe to publish: nothing here is secret or lowers security."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ from dockerable.ops.logging import logging_configuration
 from dockerable.settings import make_folders
 
 BASE_DIR = Path(__file__).resolve().parents[2]
-# Both variables are set in the image; without it everything stays in var/, which git ignores.
+# The image sets both variables; outside of it files go to var/, which git ignores.
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / "var" / "data")
 STATIC_ROOT = Path(os.environ.get("STATIC_ROOT") or BASE_DIR / "var" / "static")
 MEDIA_ROOT = DATA_DIR / "media"
-# On the same file system as the uploads, so that keeping one is a rename.
+# On the same file system as MEDIA_ROOT, so that Django can rename a finished upload instead of copying it.
 FILE_UPLOAD_TEMP_DIR = DATA_DIR / "tmp"
 make_folders(DATA_DIR, MEDIA_ROOT, FILE_UPLOAD_TEMP_DIR)
 
 DEBUG = False
 ALLOWED_HOSTS: list[str] = []
-# Whether the start page shows versions, which a public site keeps to itself.
+# Whether the start page shows versions and settings module; a public site should not.
 START_PAGE_DETAILS = False
 
 INSTALLED_APPS = [
@@ -31,7 +31,7 @@ INSTALLED_APPS = [
     "project.start",
 ]
 
-# The security headers are Django's for what Django answers, and nginx's for files it serves.
+# This middleware sets the security headers of Django's answers; nginx sets those of files that it serves.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -41,7 +41,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-# HSTS and the redirect to HTTPS are nginx's.
+# Checks for HSTS and the redirect to HTTPS, which nginx does.
 SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
 
 ROOT_URLCONF = "project.urls"
@@ -63,13 +63,13 @@ TEMPLATES = [
 ]
 
 SQLITE_OPTIONS = {
-    # WAL lets readers and a writer work at once. With it NORMAL cannot corrupt, and saves a sync
-    # for each transaction; a power cut may cost the last ones.
+    # WAL lets readers and a writer work at once. With WAL, NORMAL is safe from corruption and saves
+    # a sync for each transaction; a power cut may lose the last transactions.
     "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
     # Seconds to wait for another writer.
     "timeout": 20,
-    # The lock is taken at the start of a transaction, where waiting is possible; a transaction
-    # that reads first and then writes fails at once when another has written meanwhile.
+    # Take the write lock at the start of a transaction, where SQLite waits for it. Otherwise a
+    # transaction that reads first fails at its first write if another has written meanwhile.
     "transaction_mode": "IMMEDIATE",
 }
 DATABASES = {
@@ -94,26 +94,26 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 LANGUAGE_CODE = "en"
-# Django sets TZ for the whole process, uWSGI's log with it.
+# Django sets TZ for the whole process, so this is also the time zone of uWSGI's log.
 TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
-# Whatever the umask: for the group too, since the container's uid may change while its group stays.
+# The group may write, whatever the umask: the container's uid may change, its gid stays 0.
 FILE_UPLOAD_PERMISSIONS = 0o660
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o2770
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
-        # Not the permissions of uploads: collected files are public, and nobody changes them.
+        # Instead of the permissions of uploads: collected files are public and never change.
         "OPTIONS": {"file_permissions_mode": 0o644, "directory_permissions_mode": 0o755},
     },
 }
 
-# Seconds; without it a mail server that does not answer holds a worker until harakiri.
+# Seconds. Otherwise a mail server that does not answer blocks a worker until harakiri kills the worker.
 EMAIL_TIMEOUT = 10
 
-# Django's own default is silent about errors when DEBUG is off. LOG_LEVEL and LOG_FORMAT change it.
+# Django's default logs no errors if DEBUG is off. Reads LOG_LEVEL and LOG_FORMAT.
 LOGGING = logging_configuration()

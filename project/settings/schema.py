@@ -1,4 +1,4 @@
-"""The keys that environments set, with their types. Names in upper case are the variables'."""
+"""The keys that environments set, with their types. A key in upper case is the name of its variable."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ PLACEHOLDER = "change-me"
 
 
 class Settings(EnvironmentSettings):
-    """What differs between environments; see dockerable/settings.py for where it is read from."""
+    """The keys. dockerable/settings.py lists the sources that their values come from."""
 
     secret_key: SecretStr
     debug: bool = False
-    # Django's own list; without it the names that nginx answers to.
+    # Django's ALLOWED_HOSTS; by default the names in NGINX_SERVER_NAME.
     allowed_hosts: Words = []
     nginx_server_name: Words = []
-    # As nginx: cookies are then sent over HTTPS only.
+    # The variable that also turns HTTPS on in nginx; here it restricts cookies to HTTPS.
     use_ssl: bool = False
-    # Without it, SQLite in the data folder.
+    # By default SQLite in the data folder.
     database_url: SecretStr | None = None
-    # Without it, mail is printed to the log. Port 587 means STARTTLS, 465 TLS, others neither.
+    # If empty, mail is printed to the log. Port 587 uses STARTTLS, 465 TLS, others no encryption.
     email_host: str = ""
     email_port: int = 587
     email_host_user: str = ""
@@ -70,17 +70,17 @@ class Settings(EnvironmentSettings):
 
 
 def _pattern(server_name: str) -> str:
-    """Return Django's form of a server name of nginx: a wildcard is a leading dot."""
+    """Return a server name in the form of ALLOWED_HOSTS: a wildcard `*.` becomes a leading dot."""
     return server_name.removeprefix("*") if server_name.startswith("*.") else server_name
 
 
 def _database(url: SecretStr) -> dict[str, Any] | None:
-    """Return Django's form of a database's address, None if it is not one."""
-    import dj_database_url  # costs a SQLite start nothing
+    """Return the Django settings of a database URL; None if it is not valid."""
+    import dj_database_url  # Imported here, so that a start with SQLite does not load it.
 
     try:
         database: dict[str, Any] = dict(
-            # A connection that the server has closed is noticed before it is used.
+            # The health check notices a connection that the server has closed before it is used.
             dj_database_url.parse(url.get_secret_value(), conn_max_age=None, conn_health_checks=True)
         )
     except ValueError:
@@ -91,6 +91,6 @@ def _database(url: SecretStr) -> dict[str, Any] | None:
     if "sqlite3" in database["ENGINE"]:
         options = base.SQLITE_OPTIONS
     elif "postgresql" in database["ENGINE"]:
-        # Seconds; a server that does not answer holds a worker as long.
+        # Seconds that a server which does not answer may block a worker.
         options = {"connect_timeout": 5}
     return database | {"OPTIONS": options | database.get("OPTIONS", {})}

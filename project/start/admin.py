@@ -7,6 +7,6 @@ from project.start.models import Document
 
 @admin.register(Document)
 class DocumentAdmin(admin.ModelAdmin):
-    """List documents with their files."""
+    """The list of documents shows their files."""
 
     list_display = ["title", "file", "uploaded"]

@@ -1,4 +1,4 @@
-"""What users can upload."""
+"""The model of uploads."""
 
 from django.db import models
 
@@ -11,10 +11,10 @@ class Document(models.Model):
     uploaded = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        """Newest first."""
+        """Documents are listed newest first."""
 
         ordering = ["-uploaded"]
 
     def __str__(self) -> str:
-        """Name it in the admin."""
+        """Return the document's name in the admin."""
         return self.title

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 @never_cache
 @require_safe
 def start(request: HttpRequest) -> HttpResponse:
-    """Show that the stack is up; 503 when the database is not."""
+    """Show that the stack works; with status 503 if the database does not answer."""
     database = database_answers()
     context = {
         "server": "nginx and uWSGI" if "uwsgi" in sys.modules else "Django's own server",
@@ -33,7 +33,7 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def database_answers() -> bool:
-    """Tell whether the default database can be reached; the log has the reason where it cannot."""
+    """Return whether the default database answers; log the reason if it does not."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

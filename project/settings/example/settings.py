@@ -1,4 +1,4 @@
-"""Settings of this environment; its secrets are in secrets.json, or wherever else it has them."""
+"""Settings of this environment. Its secrets come from secrets.json or the other sources of dockerable/settings.py."""
 
 from pathlib import Path
 
@@ -7,4 +7,4 @@ from project.settings.schema import Settings
 
 globals().update(Settings.load(Path(__file__).parent).as_django())
 
-# What only this environment has goes below, as in any settings file of Django.
+# Add this environment's own Django settings below.

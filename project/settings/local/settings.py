@@ -1,4 +1,4 @@
-"""Trying the image, or `manage.py runserver`, on one's own machine: nothing to prepare."""
+"""Settings for your own machine, for the image and for `manage.py runserver`. Every key has a default."""
 
 import sys
 
@@ -11,10 +11,10 @@ from project.settings.schema import Settings
 
 
 class LocalSettings(Settings):
-    """Defaults that only one's own machine may have."""
+    """Defaults that only your own machine may have."""
 
     secret_key: SecretStr = Field(default_factory=lambda: kept_secret(DATA_DIR / "secret_key"))
-    # Only with DEBUG does runserver serve static files and uploads; elsewhere nginx does.
+    # runserver serves static files and uploads only with DEBUG; in the container nginx serves them.
     debug: bool = sys.argv[1:2] == ["runserver"]
     nginx_server_name: Words = ["localhost", "127.0.0.1", "[::1]"]
 
