@@ -26,7 +26,7 @@ def keep(node: pytest.Item | pytest.Module, stack: Stack) -> Stack:
 
 
 def check_log(stack: Stack) -> None:
-    """Fail where the log holds trouble that nobody allowed, and show it before the container is removed."""
+    """Fail if the log has warnings or errors that the test does not allow; print it while the container exists."""
     if trouble := stack.trouble():
         print(stack.report())
     assert not trouble, "unexpected in the log:\n" + "\n".join(trouble)
@@ -34,7 +34,7 @@ def check_log(stack: Stack) -> None:
 
 @pytest.fixture
 def new_stack(request: pytest.FixtureRequest) -> Iterator[Callable[[Stack], Stack]]:
-    """Takes a Stack, removes it after the test; fails when its log holds trouble that nobody allowed."""
+    """Takes a Stack, removes it after the test, and fails if its log has warnings or errors that are not allowed."""
     mine: list[Stack] = []
 
     def take(stack: Stack) -> Stack:
@@ -52,7 +52,7 @@ def new_stack(request: pytest.FixtureRequest) -> Iterator[Callable[[Stack], Stac
 
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
-    """What `site` starts; a module that needs other variables or limits has its own."""
+    """The Stack that `site` starts; a module that needs other variables or limits overrides this fixture."""
     return Stack.trial()
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh: the one test command. Installs and builds what the tests need, lints, tests, leaves nothing behind.
+# run.sh: installs and builds what the tests need, lints, tests, and removes what it started.
 #
 # Usage: tests/run.sh [--install-engine] [full] [PYTEST ARGUMENT...]
 #        tests/run.sh unit [PYTEST ARGUMENT...]
@@ -22,7 +22,7 @@ die() { status=$1; shift; log "error: $*"; exit "$status"; }
 
 help() { sed -n '2,/^set /s/^# //p' "$0"; }
 
-# Says what is done and how long it took; on failure the end of what it printed.
+# Runs a command. Logs what is done and how long it took, and on failure the end of the command's output.
 step() {
     what=$1
     shift
@@ -68,7 +68,7 @@ need_engine() {
         die 69 "no Docker Engine answers (remedy: start it, or on Debian or Ubuntu $0 --install-engine)"
 }
 
-# $1: what to test, for pytest's -m; the rest are pytest's own.
+# $1: the marker expression for pytest's -m; the rest: further arguments of pytest.
 run_tests() {
     selection=$1
     shift

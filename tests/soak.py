@@ -1,4 +1,4 @@
-"""The soak test: load, reloads and kills for minutes; nothing may be lost but what a kill costs, nothing may grow.
+"""The soak test: load, reloads and kills for minutes. Only kills may cost requests, and no resource may grow.
 
 Usage: tests/run.sh soak [SECONDS]
 
@@ -27,12 +27,12 @@ RATE = 50  # requests a second, each on a connection of its own
 RELOAD_EVERY, KILL_EVERY = 30.0, 20.0
 # Every tenth request is for a file.
 PATHS = ("/show",) * 6 + ("/",) * 3 + ("/static/start/start.css",)
-# Seconds after a kill in which requests may fail: a master's whole service is away until it is back, which takes
+# Seconds after a kill in which requests may fail: a killed master serves nothing until it has restarted, which takes
 # as long as the container's start did, or twice that beside the load.
 WORKER_COSTS, MASTER_COSTS = 1.0, 10.0
 # Seconds that a reload may take; beyond these it hangs.
 PATIENCE = 150
-# Supervisord's death ends the container on purpose, and PID 1 cannot be killed from inside.
+# Not supervisord, whose death ends the container on purpose, and not PID 1, which cannot be killed from inside.
 KINDS = ("nginx worker", "uWSGI worker", "nginx master", "uWSGI master")
 # Memory of processes (bytes), open descriptors, processes, zombies, KiB in /run; PID 1's own memory and descriptors.
 FIGURES = r"""
@@ -57,7 +57,7 @@ run = int(subprocess.run(["du", "-sk", "/run"], capture_output=True, text=True).
 found = {"memory": memory, "descriptors": descriptors, "processes": number, "zombies": zombies, "/run": run}
 print(json.dumps({**found, **one}))
 """
-# How much more than at the start each may be: a factor, and an amount beside it.
+# How much each figure may exceed that of the start: a factor, and an amount added to it.
 GROWTH = {
     "memory": (1.25, 16 << 20),
     "descriptors": (1.0, 8),
@@ -71,7 +71,7 @@ GROWTH = {
 
 @dataclass(frozen=True)
 class Kill:
-    """A kill: its kind, when it was at the earliest, until when requests may fail for it, and how many may."""
+    """A kill: the kind of process, its earliest moment, until when requests may fail for it, and how many may."""
 
     kind: str
     moment: float
@@ -79,13 +79,13 @@ class Kill:
     most: int
 
     def explains(self, began: float, ended: float) -> bool:
-        """Whether a request that began and ended then may have failed for it."""
+        """Whether a request with this begin and end may have failed because of the kill."""
         return began <= self.until and ended >= self.moment
 
 
 @dataclass
 class Soak:
-    """What was asked and answered, and what was done meanwhile; moments in seconds of the monotonic clock."""
+    """The requests, their answers, and the kills and reloads meanwhile; moments in seconds of the monotonic clock."""
 
     stack: Stack
     random: random.Random
@@ -99,7 +99,7 @@ class Soak:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, path: str) -> None:
-        """One request; remembers when it began and ended where it failed."""
+        """Send one request; if it fails, store when it began and ended."""
         with self.lock:
             self.in_flight += 1
         began = time.monotonic()
@@ -122,7 +122,7 @@ class Soak:
                 self.failed.append((began, ended, how))
 
     def kill(self) -> None:
-        """SIGKILL for one process of a kind drawn by lot."""
+        """Send SIGKILL to one process of a random kind."""
         kind = self.random.choice(KINDS)
         pids = sorted(processes(self.stack)[kind])
         if not pids:
@@ -156,7 +156,7 @@ class Soak:
             moment = max(moment + seconds, time.monotonic())
 
     def run(self, seconds: float) -> None:
-        """Ask, kill and reload for so long."""
+        """Send requests, kill and reload for this many seconds."""
         began = time.monotonic()
         until = began + seconds
         others = [
@@ -173,7 +173,7 @@ class Soak:
             thread.join()
 
     def cost(self, kill: Kill) -> tuple[int, float]:
-        """How many requests a kill cost, and for how many seconds; what a master's costs is no worker's."""
+        """How many requests a kill cost, and for how many seconds; near a master's kill failures count for the master."""
         masters = [one for one in self.kills if "master" in one.kind and one is not kill and "worker" in kill.kind]
         ends = [
             ended
@@ -183,7 +183,7 @@ class Soak:
         return len(ends), max(ends, default=kill.moment) - kill.moment
 
     def wrong(self, before: dict[str, int], after: dict[str, int]) -> list[str]:
-        """What must not be."""
+        """The violations that were found."""
         unexplained = Counter(
             how for began, ended, how in self.failed if not any(kill.explains(began, ended) for kill in self.kills)
         )
@@ -236,7 +236,7 @@ def main() -> int:
         start = time.monotonic() - began
         soak = Soak(stack, random.Random(seed), max(MASTER_COSTS, 2 * start))
         print(f"soak: {seconds:.0f} s, {RATE} requests/s, seed {seed}; the start took {start:.1f} s", flush=True)
-        # What the first reload and the first requests of each worker load stays.
+        # Memory that the first reload and each worker's first requests take is not given back.
         stack.exec("reload")
         for number in range(400):
             soak.ask(PATHS[number % len(PATHS)])

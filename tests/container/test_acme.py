@@ -1,4 +1,4 @@
-"""Certificates from a real ACME server: the first, the next, and what never asks for another."""
+"""Certificates from a real ACME server: the first order, renewals, and events that must not cause an order."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def at_lock(site: TlsStack) -> list[str]:
 
 
 def checked(site: TlsStack) -> float:
-    """When the program has last asked whether it is time to renew; 0 while it asks. Raises LookupError."""
+    """When the program last asked certbot whether to renew; 0 while it is asking. Raises LookupError."""
     attempts: dict[str, Any] = json.loads(site.exec("cat", "/etc/letsencrypt/attempts.json"))
     return float(attempts["last"]) if not attempts["unfinished"] else 0
 
@@ -128,7 +128,7 @@ def test_two_renewals_at_once_harm_nothing(site: TlsStack, pebble: Pebble, comma
             wait_until(lambda: len(at_lock(site)) == 2)
         wait_until(lambda: site.processes("/opt/dockerable/bin/certbot") >= 1)
     assert [one.wait(60) for one in both] == [0, 0]
-    # The program sees that another was faster; certbot itself does what it is told, one after the other.
+    # The program notices a renewal by another process and skips its own; two runs of certbot itself both renew.
     assert pebble.orders() - before == orders
     wait_until(lambda: site.served().serial_number != serial)
     site.wait_ok()

@@ -1,4 +1,4 @@
-"""What an ACME server may do or fail to do: the site serves, says why there is no certificate, tries again in time."""
+"""Faults of an ACME server: the site is served, logs why it has no certificate, and tries again in time."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.support.wait import wait_until
 
 New = Callable[[Any], Any]
 MINUTES = timedelta(minutes=1)
-# What certbot's start takes of two busy cores.
+# Seconds that certbot needs to start on two busy cores.
 LONG = 40
 
 
@@ -25,7 +25,7 @@ def attempts(stack: TlsStack) -> dict[str, Any]:
 
 
 def looked(stack: TlsStack) -> bool:
-    """Whether the program has been through its loop since the container's start. Raises AssertionError where not."""
+    """Fails unless the program has completed a turn of its loop since the container's start."""
     return bool(stack.exec("cat", "/run/certificate.json"))
 
 
@@ -56,7 +56,7 @@ def certbot_runs(stack: TlsStack) -> bool:
 
 
 def kill(stack: TlsStack) -> None:
-    """As a machine that loses its power."""
+    """Kill the container, as a power cut would."""
     stack.allowed.append("uWSGI worker . error: the master disconnected")
     docker("kill", stack.name)
 

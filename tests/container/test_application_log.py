@@ -1,4 +1,4 @@
-"""What the application's records are in a running container, and what becomes of its failures."""
+"""The application's log records in a running container, and the handling of its failures."""
 
 import json
 import re
@@ -91,7 +91,7 @@ def leave(request):
 
 urlpatterns = [path("streaming", lambda request: StreamingHttpResponse(pieces())), path("leave", leave)]
 """
-# Neither says the request's id. The first is as most projects write it; Python then silences what was there before.
+# Two LOGGINGs without the request id. The first is typical; Python then disables loggers that existed before.
 PLAIN = {
     "version": 1,
     "formatters": {"plain": {"format": "plain %(name)s %(message)s"}},
@@ -163,7 +163,7 @@ print(*map(kind, ("/show", "/download", "/streaming/1")))
 
 
 def test_only_streaming_answers_are_wrapped(site: Stack) -> None:
-    """uWSGI sends a file by sendfile only where it sees the file itself."""
+    """uWSGI uses sendfile only if it gets the file object itself, unwrapped."""
     assert site.exec("manage", "shell", "-v", "0", "-c", UNWRAPPED) == "JsonResponse BufferedReader Streaming"
     assert "def download" in site.get("/download").text
 

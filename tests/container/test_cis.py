@@ -16,7 +16,7 @@ from tests.support.secret_names import SECRET
 from tests.support.stack import Stack
 
 FILES = ("local/docker-compose.yml", "example/docker-compose.yml", "example/docker-compose-ssl.yml")
-# Compose and our files decide these; whatever else comes to the environment's own folder and volumes.
+# The only places where the shipped compose files may mount something.
 PLACES = re.compile(r"/data|/etc/letsencrypt|/app/project/settings/\w+")
 
 

@@ -1,4 +1,4 @@
-"""The database at start and later: one that is down, migrations, and data that another uid has made."""
+"""The database at start and later: a server that is down, migrations, and files that another uid has made."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def test_of_two_starts_at_once_one_migrates_and_both_serve(
 ) -> None:
     words = ("--name", f"{network}-db", "--network", network, "--network-alias", "db", "--label", LABEL)
     docker("run", "-d", *words, postgres)
-    # Long enough for the other to come to it.
+    # Long enough for the other container to reach the lock.
     files = app_with_migration('migrations.RunSQL("SELECT pg_sleep(5)")')
     variables = {"DATABASE_URL": "postgres://app:app@db:5432/app", "DJANGO_SETTINGS_MODULE": MODULE}
     mounts = settings_folder(tmp_path / "prod", files)

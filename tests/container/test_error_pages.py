@@ -1,4 +1,4 @@
-"""What a client gets when nginx has to answer itself: one page, or problem details, that name the request."""
+"""nginx's own error answers: a page, or problem details, with the request id."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ from tests.support.http import Answer, answer, exchange
 from tests.support.stack import WORKERS_DIE, Stack
 
 CSS = "/static/start/start.css"
-# All that an engine gives its networks, so that the tests are the proxy; the container's own loopback is not.
+# All addresses that an engine gives its networks: so the tests count as the proxy, the container's loopback does not.
 PROXIES = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
 LONG = "v" * 9000
 JSON = "Accept: application/json\r\n"
 MADE = r"[0-9a-f]{32}"
-# RFC 9110's words, for Pythons that have older ones.
+# Reason phrases of RFC 9110, for Python versions with older ones.
 NEW_WORDS = {413: "Content Too Large", 414: "URI Too Long"}
 PATIENCE = 8  # seconds of nginx, harakiri and five more
 FROM_INSIDE = """
@@ -59,7 +59,7 @@ def site_stack() -> Stack:
         WORKERS_DIE,
         r"django\.request.*: |csrf.*: Forbidden",
         r"upstream prematurely closed connection .*GET /die",
-        # The sign of life that is asked for at that moment.
+        # A health check may be running at that moment.
         r"upstream prematurely closed connection .*GET /dockerable/live|recv\(\) failed .*GET /dockerable/live",
         r"upstream timed out .*(GET|POST) /(show|dockerable/live)",
         r"too large body|/data/media/closed.* failed \(13|/data/tmp/nginx/body/.* failed \(13",
@@ -174,7 +174,7 @@ def test_without_an_application_it_is_starting(site: Stack) -> None:
         assert page["retry-after"] == "3"
         sent = answer(site, "/show", method="POST", headers="Content-Length: 3\r\n\r\nabc")
         assert (sent.status, sent["retry-after"]) == (503, "3")
-        # What was typed into a form is still one step back.
+        # After a POST the visitor goes back to the filled form, so the page does not reload itself.
         assert b"refresh" not in sent.body
         problem = answer(site, "/show", headers=JSON)
         assert_problem(problem, 503)
@@ -242,7 +242,7 @@ def test_django_s_own_page_looks_like_nginx_s_and_names_the_request(site: Stack,
         ("application/json;q=0.9, text/html;q=0.8", "json"),
         ("text/html;q=0.8, application/json", "json"),
         pytest.param("application/json, " * 27, "json", id="long"),
-        # To compare 8 KiB of these by expressions would take nginx 25 ms.
+        # Matching 8 KiB of these with regular expressions would take nginx 25 ms.
         pytest.param("application/json;, " * 220 + "text/html " * 390, "html", id="longer than a client's"),
     ],
 )

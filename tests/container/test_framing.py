@@ -1,4 +1,4 @@
-"""Requests that two programs could read in two ways: refused, or read once; none hides a second one."""
+"""Request smuggling: a request that two programs could read in two ways is refused, or hides no second request."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
 HOST = b"Host: localhost\r\n"
-# What a smuggler hides: a whole request behind the one that is seen.
+# The hidden request that a smuggler puts behind the visible one.
 HIDDEN = b"GET /show/hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /body HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"

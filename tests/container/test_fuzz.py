@@ -1,4 +1,4 @@
-"""Whatever variables hold: what passes the checks is taken by nginx and adds no directive, all else renders nothing."""
+"""Random values of variables: nginx accepts all that pass the checks, and none adds a directive."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ from tests.support.values import CANDIDATES, FILE
 from tests.support.wait import wait_until
 
 HARMLESS = {"NGINX_SERVER_NAME": "www.example.com", "DJANGO_SETTINGS_MODULE": "elsewhere.settings"}
-# What decides which lines of the templates are comments, and which template is the site's.
+# The variables that choose the site's template and comment lines out.
 SHAPES = ("USE_SSL", "NGINX_HTTP3", "NGINX_LIMIT_CONNECTIONS", "NGINX_LIMIT_REQUESTS")
 PAIRS = (
     ("TLS_CERTIFICATE", "TLS_CERTIFICATE_KEY"),
@@ -32,7 +32,7 @@ PAIRS = (
 
 
 class Container:
-    """The image's programs, asked again and again in one container; counts what they took."""
+    """The image's programs in one container, called for each example; counts the examples that they accept."""
 
     def __init__(self, place: Path) -> None:
         self.name = unique("fuzz")
@@ -131,7 +131,7 @@ def shape(files: dict[str, str]) -> dict[str, list]:
 
 
 def judge(candidates: dict[str, str], container: Container) -> None:
-    """One example: nothing is rendered, or what nginx takes and what differs from harmless values in them only."""
+    """One example: nothing is rendered, or nginx accepts the result, which has the directives of harmless values."""
     variables = accepted(candidates)
     answer = container.ask(variables)
     if answer["status"]:

@@ -1,4 +1,4 @@
-"""A request that takes too long: its worker is replaced, the log says what it did, and others are served."""
+"""A request that takes too long: its worker is replaced, its stack is logged, and other requests are served."""
 
 import re
 import threading
@@ -89,7 +89,7 @@ def test_no_line_of_the_log_begins_as_the_url_said(
 
 def test_a_worker_that_dies_or_crashes_says_which_request_it_was(site: Stack) -> None:
     site.allowed += [r"^(/|!!!|\*\*\*).*"]  # uWSGI's own backtrace
-    # As long as nginx lets an id be.
+    # The longest id that nginx accepts.
     identity = "proxy-" + "0123456789" * 12 + ".z"
     assert len(identity) == 128
     assert site.get("/die", X_Request_ID=identity).status_code == 502
@@ -115,7 +115,7 @@ def test_with_threads_each_request_has_its_own_deadline_and_the_others_are_answe
     site = new_stack(threaded).up()
     with load(site, "/show", 2, 0.1) as others:
         began = time.monotonic()
-        # Each of the others' requests would put uWSGI's own deadline off.
+        # Each request of another thread would postpone uWSGI's own deadline.
         assert answer(site, "/slow/30").status == 502
         assert HARAKIRI - 0.5 < time.monotonic() - began < LATEST
         wait_until(lambda: others.answered["200"] > 50)
@@ -125,7 +125,7 @@ def test_with_threads_each_request_has_its_own_deadline_and_the_others_are_answe
     assert r"in slow\n" in line
     assert reports(site, "/show") == []
 
-    # C code that keeps the interpreter, and one more request, which waits for it, every now and then.
+    # C code that does not release the interpreter, and from time to time another request, which waits for it.
     began = time.monotonic()
     waiting = threading.Timer(1.5, lambda: [site.get("/show") for _ in range(2)])
     waiting.start()

@@ -1,4 +1,4 @@
-"""By which name and port a request came: nginx and Django agree, and a form passes on any port."""
+"""The name and port of a request: nginx and Django agree on them, and forms work on any port."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The image itself: who runs in it, what it holds, and what must not be in it."""
+"""The image itself: its user, its files, and files that it must not have."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.support.tree import Images, base_image, copy_tree, host_ca
 MEGABYTE = 1_000_000
 LARGEST = 210 * MEGABYTE
 BOOTSTRAPPED = "dockerable-base:trixie"
-# Debian's certificate authorities, and certifi's; all others are somebody's own.
+# Debian's certificate authorities and certifi's; any other came from the build host.
 PUBLIC_AUTHORITIES = re.compile(
     r"usr/share/ca-certificates/mozilla/|etc/ssl/certs/|usr/lib/ssl/|.*/certifi/cacert\.pem$"
 )
@@ -271,7 +271,7 @@ def test_the_projects_own_tests_pass_in_it(new_stack: Callable[[Stack], Stack]) 
 
 @pytest.fixture(scope="module")
 def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image of a checkout that was made under umask 077 and has secrets lying about in it."""
+    """An image of a checkout that was made under umask 077 and contains secrets."""
     tree = copy_tree(tmp_path_factory.mktemp("checkout") / "tree")
     for name in SECRETS:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How much one client may ask for: no limit by default, and what is beyond one gets 429."""
+"""Limits for each client: none by default, and requests beyond a limit get 429."""
 
 import json
 import time
@@ -67,7 +67,7 @@ def test_requests_beyond_the_burst_are_told_to_wait_and_then_served(limited: Sta
     asked = (get(limited, "203.0.113.1", more="Accept: application/json\r\n") for _ in range(5))
     problem = next(one for one in asked if one.status == 429)
     assert json.loads(problem.body)["title"] == "Too Many Requests"
-    # Others notice nothing of it.
+    # Other clients are not affected.
     assert get(limited, "203.0.113.2").status == 200
     assert wait_until(lambda: get(limited, "203.0.113.1").status == 200, 5, every=0.5)
 

@@ -1,4 +1,4 @@
-"""What lies in /etc/letsencrypt may be in any state: it is noticed, said, mended, and HTTPS is served meanwhile."""
+"""/etc/letsencrypt in any state: faults are noticed, logged and repaired, and HTTPS is served meanwhile."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.support.docker import IMAGE, LABEL, docker
 from tests.support.lineage import Authority, Lineage, clone, fill
 from tests.support.wait import wait_until
 
-# What these sites would show does not matter.
+# The content of these sites does not matter.
 QUICK = {"UWSGI_PROCESSES": "1", "RUN_MIGRATIONS": "off"}
 NO_SERVER = "https://127.0.0.1:9/dir"
 # The site is called by port 8443 of its container, and Pebble alone knows that.
@@ -24,7 +24,7 @@ NOTE = r"certbot: note: .*"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to a good lineage, what the log then says, and whether what it held can still be served."""
+    """A fault put into a good lineage, the log's words about it, and whether the certificate can still be served."""
 
     break_: Callable[[Lineage], object]
     said: str
@@ -66,7 +66,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Course:
-    """What was seen of a site from its start until it had a new certificate."""
+    """Observations of a site from its start until it had a new certificate."""
 
     made: x509.Certificate
     first: x509.Certificate
@@ -94,7 +94,7 @@ def issued(stack: TlsStack, by: str = "Pebble") -> x509.Certificate:
 def courses(
     pebble: Pebble, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Course | AssertionError]]:
-    """Each fault in a site of its own, some of them at once; where one came to no good end, why."""
+    """Each fault in a site of its own, several sites at once; for a site that failed, the reason."""
     folder = tmp_path_factory.mktemp("faults")
     stacks: list[TlsStack] = []
 
@@ -280,7 +280,7 @@ def test_cli_ini_is_honoured(site_on: Callable[..., Site]) -> None:
     assert isinstance(replaced(site).public_key(), rsa.RSAPublicKey)
 
 
-# At once, for the program that looks at them and for the certbot that it may have called.
+# Atomically, since the program or certbot may read the files at any moment.
 REPLACE = """
 cd /etc/letsencrypt/archive/{name}
 program=$(supervisorctl pid certificate)

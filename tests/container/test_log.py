@@ -1,4 +1,4 @@
-"""The log as `docker logs` shows it: a short story at the start, one line a request, and nothing a client can forge."""
+"""The log in `docker logs`: few lines at the start, one line for each request, and none that a client can forge."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def parse(stack: Stack, lines: list[str]) -> list[tuple[str, str, dict]]:
 
 
 def lines(stack: Stack) -> list[str]:
-    """As a reader sees them who takes a carriage return for an end, too."""
+    """The lines for a reader that also takes a carriage return for a line's end."""
     return stack.logs().splitlines()
 
 

@@ -1,4 +1,4 @@
-"""The log under heavy writing: every line there once, whole, with its tag, whoever is killed or does not read."""
+"""The log under load: each line once, whole and tagged, also if programs are killed or stdout's reader stops."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from tests.support.tree import helper_image
 from tests.support.wait import wait_until
 
 FILE = "/static/start/start.css"
-# This daemon would keep three files of 10 MB.
+# This engine would by default keep only three files of 10 MB.
 OPTIONS = ("--log-opt", "max-size=500m")
 ACCESS = re.compile(
     rf'nginx\.access: 127\.0\.0\.1 "GET {FILE} HTTP/1\.1" 200 \d+ \S+s uwsgi - "-" "h2load[^"]*" ([0-9a-f]{{32}})'
@@ -51,7 +51,7 @@ def static_requests(image: str, stack: Stack, count: int) -> str:
 
 
 def sort(log: str) -> tuple[Counter[str], dict[str, list[int]], list[str]]:
-    """Ids of requests, numbers by source and writer in their order, and all lines that are neither."""
+    """Ids of requests, numbers by source and writer in their order, and all other lines."""
     ids: Counter[str] = Counter()
     numbers: dict[str, list[int]] = {}
     others = []
@@ -141,7 +141,7 @@ def test_a_kill_in_a_burst_takes_no_line_of_others_along(stack: Stack, image: st
 def test_requests_are_served_on_while_nobody_reads_and_what_was_lost_is_told(
     new_stack: Callable[[Stack], Stack], image: str
 ) -> None:
-    """Stdout is a FIFO that nobody reads, until `cat` does."""
+    """Stdout is a FIFO without a reader, until `cat` reads it."""
     command = ("sh", "-c", "mkfifo /run/stdout && exec /app/dockerable/cmd.sh web 3<>/run/stdout >&3")
     stack = new_stack(Stack.trial(command=command)).start()
     assert until_healthy(stack.name, 60)

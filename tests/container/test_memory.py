@@ -1,4 +1,4 @@
-"""Memory: workers are replaced before it runs out, and nobody notices; what the kernel kills is said."""
+"""Memory: workers are replaced before it runs out, without a failed request; kills by the kernel are logged."""
 
 import contextlib
 import re
@@ -125,7 +125,7 @@ def kill_supervisord(stack: Stack) -> None:
 
 
 def exhaust_memory(stack: Stack) -> None:
-    """Leak in the workers, where supervisord is what the kernel takes first."""
+    """Leak in the workers while supervisord is the process that the kernel kills first."""
     stack.exec("sh", "-c", "echo 1000 >/proc/$(cat /run/supervisord.pid)/oom_score_adj")
     with contextlib.suppress(httpx.TransportError):
         stack.get("/leak/400000")

@@ -1,4 +1,4 @@
-"""Places that are not as usual: no network, little or much of everything, a wrong clock, a disk that is full."""
+"""Unusual hosts: no network, low or high limits, a wrong clock, a full disk."""
 
 import datetime
 import json

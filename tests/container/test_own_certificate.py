@@ -1,4 +1,4 @@
-"""A certificate of one's own: mounted, served, watched, never touched."""
+"""A mounted certificate (TLS_CERTIFICATE): served, reloaded when it changes, never written."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Whose word about the client is believed: nobody's by default, with TRUSTED_PROXIES theirs alone."""
+"""X-Forwarded-* headers: by default ignored, with TRUSTED_PROXIES accepted from those addresses only."""
 
 import ipaddress
 import json

@@ -1,4 +1,4 @@
-"""Starts that are refused: the container's exit status, its last line, and nothing half-started or given away.
+"""Refused starts: exit status and last line of the container; nothing is left running, and no secret is logged.
 
 The containers run side by side before the first test, since most of the time of each is the engine's.
 """
@@ -15,7 +15,7 @@ from tests.support.docker import LABEL, ROOT, docker, unique
 from tests.support.environments import EXAMPLE, LOCAL, MODULE, settings_folder
 from tests.support.stack import Stack
 
-# Whatever holds it must not be seen in a log.
+# Part of secrets; it must not appear in a log.
 SECRET = "val-5c1e7f"
 NO_UWSGI = "[uwsgi]\nstrict = true\nnonsense = true\n"
 SUPERVISOR = (ROOT / "dockerable/supervisor-app.conf").read_text()
@@ -31,7 +31,7 @@ FILL_RUN = """with open("/run/full", "wb", 0) as full:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A start: the exit status and words of the last line that are wanted, and what is wrong about it."""
+    """A start: the expected exit status and words of the last line, and the fault that causes them."""
 
     status: int
     words: tuple[str, ...]

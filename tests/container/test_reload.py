@@ -1,4 +1,4 @@
-"""`reload` in the container and `ctl reload`: what is mounted now is served, or refused while the old serves on."""
+"""`reload` in the container and `ctl reload`: mounted files are loaded, or refused while the old ones stay in use."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Requests that are too large, too slow or unlucky, and those that must not notice."""
+"""Requests that are too large, too slow or cut off, and others that must not be affected."""
 
 import contextlib
 import hashlib
@@ -144,7 +144,7 @@ def test_a_slow_view_is_ended_by_harakiri(hurried: Stack) -> None:
     assert_ended_and_not_starting(hurried.get("/slow/15"))
     assert time.monotonic() - began < HARAKIRI + 5 + 3
     assert hurried.says("HARAKIRI ON WORKER")
-    # The worker that takes its place says it.
+    # The replacement of the killed worker logs it.
     assert hurried.says("is GET /slow/15 (request id ")
 
 
@@ -158,7 +158,7 @@ def test_the_others_are_served_while_a_view_is_slow_and_ended(hurried: Stack) ->
             assert time.monotonic() - asked < 3
             time.sleep(0.05)
     assert_ended_and_not_starting(slow.result())
-    # nginx's own patience is the last word.
+    # Last of all nginx's own timeout ends the request.
     assert time.monotonic() - began < HARAKIRI + 5 + 3
 
 

@@ -1,4 +1,4 @@
-"""Clients that send or read slowly, or nothing at all: the others are served, and what makes no progress is cut."""
+"""Clients that send or read slowly, or not at all: others are served, and connections without progress are cut."""
 
 import contextlib
 import re
@@ -39,7 +39,7 @@ def opened(site: Stack, number: int, request: bytes = b"") -> Iterator[list[sock
 
 @contextlib.contextmanager
 def dripping(connections: list[socket.socket], byte: bytes, every: float = 0.1) -> Iterator[list[float]]:
-    """A byte on each connection every so many seconds; gives, of each that was closed, when it was."""
+    """Send a byte on each connection every few seconds; returns when each closed connection was closed."""
     ends: list[float] = []
     done = threading.Event()
 

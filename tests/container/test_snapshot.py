@@ -1,4 +1,4 @@
-"""What is mounted and broken reaches no worker that is merely replaced, and no master that merely crashed."""
+"""Broken mounted files do not reach a worker that is replaced, or a master that restarts after a crash."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

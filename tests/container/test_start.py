@@ -1,4 +1,4 @@
-"""A start: how soon there is an answer and which, what then runs, and how it ends when it is stopped on the way."""
+"""A start: the first answers and their time, the processes that run then, and a stop during the start."""
 
 import contextlib
 import re
@@ -207,7 +207,7 @@ def test_128_megabytes_give_one_worker_that_serves_and_no_migration_is_applied_w
     stack = new_stack(Stack({"RUN_MIGRATIONS": "off"}, options=options)).up()
     assert [status(stack) for _ in range(20)] == [200] * 20
     assert len(stack.uwsgi()["workers"]) == 1
-    # The default backlog is clamped without a word.
+    # The default backlog is lowered without a warning.
     assert "somaxconn" not in stack.logs()
     tables = "import sqlite3; print(*sqlite3.connect('/data/db.sqlite3').execute('select * from sqlite_master'))"
     assert stack.exec("python3", "-c", tables) == ""

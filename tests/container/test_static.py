@@ -14,7 +14,7 @@ SECURITY = {
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
 }
-# What stands in files that are never to be seen: passwords, keys, settings, the database, the list of files.
+# Content of files that must not be served: passwords, keys, settings, the database, the list of files.
 SECRETS = re.compile(rb"root:|SECRET_KEY|BASE_DIR|SQLite format|staticfiles|DJANGO_|Subject:")
 
 

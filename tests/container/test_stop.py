@@ -1,4 +1,4 @@
-"""Stopping, reloading and being killed: what is in flight is answered, what died comes back by itself."""
+"""Stops, reloads and kills: requests in flight are answered, and killed programs are started again."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 @dataclass
 class Visits:
-    """What a client that asks all the time was answered: when (seconds of the monotonic clock), and how."""
+    """The answers to a client that sends requests all the time, with their monotonic seconds."""
 
     answered: list[tuple[float, str]] = field(default_factory=list)
 
@@ -42,7 +42,7 @@ class Visits:
 
 @contextmanager
 def visitor(stack: Stack, pause: float = 0.03) -> Iterator[Visits]:
-    """A client that asks again and again until the end of the block, each time on a new connection.
+    """A client that sends requests until the end of the block, each on a new connection.
 
     `pause` in seconds is for where it would take the CPU that a start needs.
     """
@@ -158,7 +158,7 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     print(f"kill -9 of the {kind}: served again after {took:.1f} s, {len(failed)} requests failed")
     # A start of the application, and more where the machine is busy.
     assert took < 35
-    # A worker's death costs at most what it had in hand; nobody is told anything but that it failed or to come again.
+    # A worker's death costs at most the requests that it was serving; clients get 502 or 503.
     assert len(failed) <= 2 or "master" in kind
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
     assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])

@@ -20,7 +20,7 @@ from tests.support.wait import wait_until
 ADDRESS = "192.0.2.7"
 TWO_YEARS = "max-age=63072000"
 PROFILE = ROOT / "tests/mozilla-6.0-intermediate.json"
-# What requests that are to fail leave in the log.
+# Log lines of requests that are expected to fail.
 EXPECTED = (
     r"prematurely closed|DAMN ! worker|open\(\) .* failed \(2: No such file|as the test asked|"
     r"Internal Server Error: /crash|Traceback|handlers/exception|csrf.*: Forbidden|"
@@ -198,7 +198,7 @@ def test_another_worker_resumes_a_session(version: ssl.TLSVersion, site: TlsStac
     workers = "grep -l '^Name:.nginx' /proc/[0-9]*/status"
     before = site.exec("sh", "-c", workers)
     site.exec("sh", "-c", "kill -HUP $(cat /run/nginx.pid)")
-    # Every worker is another one now.
+    # All workers have been replaced by now.
     wait_until(lambda: len(set(before.split()) & set(site.exec("sh", "-c", workers).split())) == 1)
     resumed, session = resumes(site, client, session)
     assert resumed

@@ -112,7 +112,7 @@ def test_what_a_browser_would_run_is_downloaded(
     assert not served.repeated()
     assert site.exec("stat", "-c", "%A", f"/data{address}") == "-rw-rw----"
 
-    # What a client has kept, it keeps with the headers that it had.
+    # A client keeps the headers of a cached file after a 304.
     again = answer(site, address, headers=f"If-None-Match: {served['etag']}\r\n")
     assert (again.status, again["content-disposition"]) == (304, "")
     beyond = answer(site, address, headers="Range: bytes=9999-\r\n")

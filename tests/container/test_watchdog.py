@@ -1,4 +1,4 @@
-"""A container that is broken ends with 70 and says why; one that is only busy, or waits for others, lives.
+"""A broken container ends with 70 and logs why; one that is only busy, or waits for a database, goes on.
 
 Most of the containers run side by side, since most of their time is waiting.
 """
@@ -117,7 +117,7 @@ Ends = dict[str, Future[End]]
 
 
 def frozen(stack: Stack) -> End:
-    """Stop everything where the watchdog is off, and look after a while."""
+    """Freeze all programs while the watchdog is off, and look after a while whether the container still runs."""
     stack.exec("sh", "-c", "kill -STOP -1", check=False)
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > TIMEOUT + 2 * watchdog.TURN, SOON, every=1)

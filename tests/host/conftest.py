@@ -1,4 +1,4 @@
-"""These tests use the engine."""
+"""Applies the fixture that finds leftovers to all tests here, which use the engine."""
 
 from tests.support.leftovers import nothing_left_behind
 

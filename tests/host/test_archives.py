@@ -1,4 +1,4 @@
-"""What an earlier version has left on a host starts under the image as it is: no change, no new certificate.
+"""Files and data of an earlier version on a host work with the current image, unchanged and without a new order.
 
 tests/archives/make.py makes the archives and says what is in them.
 """
@@ -20,7 +20,7 @@ from tests.support.wait import wait_until
 
 ARCHIVES = sorted(ROOT.glob("tests/archives/*.tar.gz"))
 assert ARCHIVES
-# The name of the archives' authority leads to a port where nobody listens.
+# The name of the archives' authority leads to a port without a listener.
 NO_AUTHORITY = {"services": {"web": {"extra_hosts": ["pebble:127.0.0.1"]}}}
 
 

@@ -124,7 +124,7 @@ def test_an_environment_goes_up_and_down(tree: Path, version: str) -> None:
 
 
 def restart_by_its_policy(ctl: Ctl) -> None:
-    """What stopped once and serves again is no reason for `up` to give it up."""
+    """An earlier restart of a container that serves again must not make `up` fail."""
     container = ctl.container()
     docker("exec", container, "sh", "-c", "echo '70 asked by a test' >/run/failure; supervisorctl shutdown")
     wait_until(lambda: inspect(container)["RestartCount"] == 1 and inspect(container)["State"]["Running"])
@@ -221,7 +221,7 @@ def test_a_build_that_fails_shows_why(tree: Path, spoil: Callable[[Path], None],
 
 @pytest.mark.slow
 def test_a_missing_base_is_made_of_debian_packages(tree: Path) -> None:
-    """Where no registry has it; a second build takes the one that was made."""
+    """Without a registry ctl makes the base image; a second build uses it."""
     ctl = Ctl(tree, image=f"{unique('built')}:latest")
     base = f"{unique('base')}:trixie"
     ctl.program.write_text(ctl.program.read_text().replace("LOCAL_BASE=dockerable-base:trixie", f"LOCAL_BASE={base}"))

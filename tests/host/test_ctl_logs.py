@@ -1,4 +1,4 @@
-"""`ctl logs` with its filters, and what `ctl up` says of a syslog that is not there."""
+"""`ctl logs` with its filters, and `ctl up` without a syslog."""
 
 import os
 import re

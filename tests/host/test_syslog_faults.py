@@ -1,4 +1,4 @@
-"""The host's syslog restarted, stuck, rotated or away: what is lost, and how containers come back."""
+"""The host's syslog is restarted, stuck, rotated or gone: lost lines, and the restart of containers."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""How the host's own log and ours get on: what hangs or bursts beside the other, what is rotated, and when it goes."""
+"""The host's log and ours do not disturb each other: blocked rules, bursts, rotation, shutdown."""
 
 import re
 from collections import defaultdict
@@ -34,7 +34,7 @@ def host() -> Iterator[SyslogHost]:
 
 @pytest.fixture
 def source(host: SyslogHost) -> Iterator[Source]:
-    """Prints a line, and another one when it is let go."""
+    """A container that prints a line, and another one when the test releases it."""
     source = Source(host.address, "echo cmd: before; while ! test -e /tmp/go; do sleep 0.1; done; echo cmd: after")
     yield source
     source.remove()

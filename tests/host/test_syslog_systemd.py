@@ -1,4 +1,4 @@
-"""What install-syslog.sh sets up under systemd: the socket that outlives rsyslog, and the starts that are made good."""
+"""install-syslog.sh under systemd: the socket that outlives rsyslog, and the start of refused containers."""
 
 import re
 import shlex

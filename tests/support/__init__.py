@@ -1,1 +1,1 @@
-"""How the tests run containers and ask them; what must hold stands in the test modules."""
+"""How the tests run containers and send them requests; the test modules contain the assertions."""

@@ -1,4 +1,4 @@
-"""A real ACME server (Debian's Pebble) on a network of its own, and a site that asks it for certificates."""
+"""A real ACME server (Debian's Pebble) on its own network, and a site that orders certificates from it."""
 
 import datetime
 import http.client
@@ -120,7 +120,7 @@ class Pebble:
 
     @property
     def bundle(self) -> Path:
-        """The authority of the server's own certificate: what ACME_CA_BUNDLE names."""
+        """The authority that signed the ACME server's own TLS certificate, for ACME_CA_BUNDLE."""
         return self.folder / "ca.pem"
 
     def start(self) -> "Pebble":
@@ -138,7 +138,7 @@ class Pebble:
         return self
 
     def run(self) -> None:
-        """Run it; after `end()` it has forgotten every account and order."""
+        """Run Pebble; after `end()` it has forgotten every account and order."""
         variables = [word for item in self.environment.items() for word in ("-e", "=".join(item))]
         docker(
             *("run", "-d", "--name", self.name, "--label", LABEL, "--network", self.network),
@@ -148,12 +148,12 @@ class Pebble:
         wait_until(lambda: "ACME directory available" in self.logs())
 
     def end(self) -> None:
-        """Nobody listens any more."""
+        """Stop Pebble: connections are refused from now on."""
         docker("rm", "-f", self.name)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While the block runs, it takes connections and answers nothing."""
+        """While the block runs, Pebble accepts connections but does not answer."""
         docker("pause", self.name)
         try:
             yield
@@ -165,7 +165,7 @@ class Pebble:
         return done.stdout + done.stderr
 
     def orders(self) -> int:
-        """How many orders it has seen since it runs."""
+        """How many orders Pebble has received since it was started."""
         return len(re.findall(r"Added order ", self.logs()))
 
     def wait_order(self, before: int, timeout: float = 60) -> None:
@@ -216,7 +216,7 @@ class TlsStack(Stack):
             "NGINX_SERVER_NAME": " ".join(names),
             "EMAIL_ADDRESS": "admin@example.test",
             "HTTPS_PORT": str(self.https_port),
-            # Starts sooner; what is judged here is in front of it.
+            # The container starts sooner; these tests concern nginx and certbot, not the application.
             "UWSGI_PROCESSES": "1",
         }
         mounts = [f"{self.letsencrypt}:/etc/letsencrypt", *more.pop("mounts", [])]
@@ -277,7 +277,7 @@ class TlsStack(Stack):
         return wait_until(lambda: None if is_temporary(self.served()) else self.served(), 120)
 
     def processes(self, what: str) -> int:
-        """How many processes have these words in their command."""
+        """How many processes have these words in their command line."""
         return docker("top", self.name, "-eo", "pid,args").count(what)
 
     def certificate(self, *words: str, check: bool = True) -> str:
@@ -305,7 +305,7 @@ class TlsStack(Stack):
 
 
 class Visitors:
-    """Somebody who asks the site without a pause, while a `with` block runs: what went wrong, the serials seen."""
+    """A client that sends requests without a pause during a `with` block: the failures, and the serials served."""
 
     def __init__(self, stack: TlsStack) -> None:
         self.stack = stack

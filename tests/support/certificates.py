@@ -35,7 +35,7 @@ def write(pair: Pair, folder: Path) -> tuple[Path, Path]:
 
 
 def made_up(names: tuple[str, ...] = NAMES, *, days: float = 60) -> Pair:
-    """A pair of an authority that nobody knows, valid for so many days from now on."""
+    """A pair from an unknown authority, valid for this many days from now on."""
     authority = self_made(["an authority"], authority=True)
     leaf, key = self_made(list(names), issuer=authority, days=days)
     return Pair(pem(leaf) + pem(authority[0]), key_pem(key), leaf)

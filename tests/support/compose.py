@@ -23,7 +23,7 @@ cd /tmp
 apt-get -q update
 apt-get -q download "$0"
 dpkg-deb -x "$0"_*.deb unpacked
-# Another process of tests may be running the one that is there.
+# Another test process may be executing the file that is there, so it is not overwritten.
 install -m 0755 -o "$1" "unpacked/usr/libexec/docker/cli-plugins/$0" "/cli-plugins/.$0.$HOSTNAME"
 mv "/cli-plugins/.$0.$HOSTNAME" "/cli-plugins/$0"
 """
@@ -41,7 +41,7 @@ def plugin(name: str) -> dict[str, str]:
         mount = f"{found.parent}:/cli-plugins"
         words = ["run", "--rm", "--label", LABEL, "-v", mount, base_image(), "sh", "-ec", FETCH, name, str(os.getuid())]
         docker(*words, timeout=300)
-    # Which engine is the caller's choice; the private folder would forget it.
+    # The caller chooses the engine by its docker context, which the private configuration folder lacks.
     chosen = run("docker", "context", "inspect", "--format", "{{json .Endpoints.docker.Host}}", check=False)
     host = os.environ.get("DOCKER_HOST") or json.loads(chosen.stdout or '""')
     return {"DOCKER_CONFIG": str(config), **({"DOCKER_HOST": host} if host else {})}
@@ -62,7 +62,7 @@ class Compose:
         timeout: float = 120,
         variables: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it with further variables. Raises AssertionError where it fails and `check`."""
+        """Run Compose with further variables. Raises AssertionError if it fails and `check` is set."""
         return run(*self.command, *words, check=check, timeout=timeout, env={**self.variables, **(variables or {})})
 
 
@@ -112,7 +112,7 @@ class Project:
         return self.compose.run("-f", self.file, *words, check=check, variables=self.variables).stdout.strip()
 
     def up(self) -> "Project":
-        """`up -d`, then until it is healthy."""
+        """Run `up -d` and wait until the container is healthy."""
         self("up", "-d")
         assert until_healthy(self.container(), 60), docker("logs", self.container())
         return self

@@ -1,4 +1,4 @@
-"""The docker command, and what is always removed."""
+"""The docker command, and the labels by which the tests' containers are found and removed."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = os.environ.get("TEST_IMAGE", "dockerable:test")
-# On everything that the tests make, so that what is left behind can be found; two runs at once see only their own.
+# A label on everything that the tests make, to find leftovers; each of two parallel runs has its own.
 LABEL = f"dockerable.test={uuid.uuid4().hex[:8]}"
 
 

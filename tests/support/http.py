@@ -1,4 +1,4 @@
-"""HTTP byte by byte, where a client library would mend what a test wants to send, and a browser's forms."""
+"""HTTP over sockets, for requests that a client library would correct, and a client that sends forms like a browser."""
 
 import contextlib
 import re
@@ -73,7 +73,7 @@ def ask(
     headers: str = "",
     version: str = "1.1",
 ) -> Answer | None:
-    """One request, sent as it is written here; `headers` are whole lines, each with its end."""
+    """Send one request unchanged; `headers` are whole lines, each with its line end."""
     lines = f"Host: {host}\r\n" if host is not None else ""
     return exchange(
         stack, f"{method} {target} HTTP/{version}\r\n{lines}{headers}Connection: close\r\n\r\n".encode("latin-1")
@@ -81,7 +81,7 @@ def ask(
 
 
 def answer(stack: Stack, target: str = "/", **more: Any) -> Answer:
-    """As `ask`, where there must be an answer."""
+    """Like `ask`, but fails if there is no answer."""
     given = ask(stack, target, **more)
     assert given is not None, f"{target} {more}: closed without an answer"
     return given

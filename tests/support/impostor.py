@@ -1,4 +1,4 @@
-"""An ACME server that does not do what one should. Runs in a container, with the standard library only.
+"""An ACME server that misbehaves. Runs in a container, with the standard library only.
 
 Usage: impostor.py silent                 accepts connections and never answers
        impostor.py limited RETRY_AFTER    registers accounts, answers each order with 429 and this Retry-After

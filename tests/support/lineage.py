@@ -1,4 +1,4 @@
-"""What certbot leaves in its folder, made by hand so that a test may break it; and volumes filled with it."""
+"""Lineages as certbot stores them, made by the tests so that they can break them; and volumes filled with lineages."""
 
 import shutil
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from tests.support.docker import IMAGE, LABEL, docker
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 FILES = ("cert", "privkey", "chain", "fullchain")
-# As certbot 1.12, that of Debian 11, wrote it for `certonly --standalone`.
+# The renewal configuration that certbot 1.12 (Debian 11) wrote for `certonly --standalone`.
 STANDALONE = """\
 # renew_before_expiry = 30 days
 version = 1.12.0
@@ -61,7 +61,7 @@ class Lineage:
         self.file(kind).write_bytes(content[: int(len(content) * part)])
 
     def copy_links(self) -> None:
-        """Make files of the links, as a copy that follows them does."""
+        """Replace the links by files, as a copy that follows links does."""
         for kind in FILES:
             link = self.live / f"{kind}.pem"
             link.unlink()

@@ -1,4 +1,4 @@
-"""Several clients that ask all the time, and what they were answered."""
+"""Several clients that send requests without a pause, and the answers that they got."""
 
 import threading
 import time
@@ -12,14 +12,14 @@ from tests.support.stack import Stack
 
 
 class Load:
-    """What was answered: statuses or names of errors, and the seconds that the slowest took."""
+    """The answers: statuses or names of errors, and the seconds that the slowest request took."""
 
     def __init__(self) -> None:
         self.answered: Counter[str] = Counter()
         self.slowest = 0.0
 
     def failed(self) -> dict[str, int]:
-        """All that was not 200, counted."""
+        """The number of each answer other than 200."""
         return {how: times for how, times in self.answered.items() if how != "200"}
 
 

@@ -1,4 +1,4 @@
-"""A container whose environment's folder the test changes while it runs, and what its workers then say."""
+"""A container with an environment's folder that the test changes while the container runs, and its workers' answers."""
 
 import json
 import os
@@ -81,13 +81,13 @@ class Mounted(Stack):
         (self.folder / "secrets.json").chmod(0o640)
 
     def set_version(self, number: int) -> None:
-        """Another version of settings, code and secrets alike."""
+        """Write another version of settings, code and secrets."""
         self.write("settings.py", SETTINGS.replace("VERSION = 1", f"VERSION = {number}"))
         self.write("urls.py", URLS.replace("CODE = 1", f"CODE = {number}"))
         self.store(DEFAULT_FROM_EMAIL=f"{number}@example.test")
 
     def served(self, times: int = 12) -> set[tuple[int, int, str]]:
-        """What so many requests are answered from: versions of settings, code and secrets."""
+        """The versions of settings, code and secrets that answered this many requests."""
         told = [self.get("/version").json() for _ in range(times)]
         return {(one["settings"], one["code"], one["secrets"].partition("@")[0]) for one in told}
 
@@ -101,11 +101,11 @@ class Mounted(Stack):
         return {worker["pid"] for worker in self.uwsgi()["workers"]}
 
     def running(self, program: str) -> list[str]:
-        """Process ids of what has these words in its command line."""
+        """The pids of processes with these words in their command lines."""
         find = (
             "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline | grep -q \"$1\" && echo ${one#/proc/}; done; true"
         )
-        # The shell has them too.
+        # Not the shell that looks for them, which has the words in its command line too.
         return self.exec("sh", "-c", f"{{ {find}; }} 2>/dev/null", "-", f"{program[:-1]}[{program[-1]}]").split()
 
     def master(self) -> int:

@@ -16,17 +16,17 @@ from tests.support.wait import free_port, wait_until
 
 LOCAL = ROOT / "project/settings/local/docker-compose.yml"
 ENVIRONMENTS = ROOT / "tests/environments"
-# But for nginx's and uWSGI's lines on requests: those have what a client sent, and a failure has its own line.
+# Not nginx's and uWSGI's lines about requests: they contain text of clients, and a failure has a line of its own.
 WORDS = r"\b(warning|error|alert|crit|emerg|traceback|exception|failed)\b"
 TROUBLE = re.compile(rf"^(?!nginx\.access: |uwsgi: error: \[[\w-]+\] \S+ ).*{WORDS}", re.IGNORECASE)
-# For tests in which workers are killed: what uWSGI says of it.
+# For tests in which workers are killed: uWSGI's lines about it.
 WORKERS_DIE = (
     r"^uwsgi: (error|warning): (DAMN !|\*{3} (HARAKIRI|backtrace)|worker \d+ \(pid|worker respawning too fast)"
 )
 
 
 def hardening(service: Mapping[str, Any]) -> list[str]:
-    """The options of `docker run` that say what a compose file's service says of security and limits."""
+    """The options of `docker run` for the security and limits of a compose file's service."""
     options = ["--user", service["user"], "--memory", service["mem_limit"]]
     options += ["--pids-limit", str(service["pids_limit"])]
     options += ["--read-only"] if service["read_only"] else []
@@ -61,7 +61,7 @@ class Stack:
         self.volume = volume or unique("data")
         self.port = free_port()
         self.image = image
-        # What a test expects in the log although it looks like trouble.
+        # Patterns of warnings and errors in the log that the test expects.
         self.allowed: list[str] = []
 
     @classmethod
@@ -131,13 +131,13 @@ class Stack:
         return docker("exec", *(["-u", user] if user else []), self.name, *command, check=check)
 
     def uwsgi(self) -> dict[str, Any]:
-        """What uWSGI's stats socket tells."""
+        """uWSGI's statistics."""
         read = "import socket; s = socket.socket(1); s.connect('/run/uwsgi-stats.sock'); print(s.makefile().read())"
         return json.loads(self.exec("python3", "-c", read))
 
     def stop_application(self) -> None:
-        """Stop uWSGI, once it has replaced what has died before; one that it starts at that moment would not hear."""
-        # It looks once a second.
+        """Stop uWSGI, once it has replaced dead workers: a worker that is just starting would miss the stop."""
+        # uWSGI's master looks once a second for dead workers.
         time.sleep(2)
         wait_until(lambda: all(worker["accepting"] for worker in self.uwsgi()["workers"]))
         self.exec("supervisorctl", "stop", "application")
@@ -161,7 +161,7 @@ class Stack:
         return int(self.state()["ExitCode"])
 
     def trouble(self) -> list[str]:
-        """Lines of the log that look like trouble and are not allowed."""
+        """Warnings and errors in the log that are not allowed."""
         known = [re.compile(pattern) for pattern in self.allowed]
         return [
             line

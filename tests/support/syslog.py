@@ -27,7 +27,7 @@ Host = TypeVar("Host", bound="SyslogHost")
 class SyslogHost:
     """A container that plays the host, where install-syslog.sh has run; its sockets are in `folder`, a short path."""
 
-    # Of install-syslog.sh.
+    # The socket that install-syslog.sh sets up.
     options: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class SyslogHost:
         self.stop_daemon()
 
     def freeze(self, seconds: float) -> threading.Timer:
-        """Stop the daemon from reading, and let it go on after so many seconds whatever happens in the test."""
+        """Freeze the daemon; it goes on after this many seconds, whatever happens in the test."""
         self.shell('kill -STOP "$(cat /run/rsyslogd.pid)"')
         timer = threading.Timer(seconds, self.shell, ['kill -CONT "$(cat /run/rsyslogd.pid)"'])
         timer.start()
@@ -101,8 +101,8 @@ class SyslogHost:
         return {name: self.read(f"/var/log/{container}/{name}").splitlines() for name in names}
 
     def numbers(self, container: str, name: str = "uwsgi.log") -> list[int]:
-        """What came of COUNT into one file."""
-        # The last line may be half there.
+        """The numbers of COUNT that came into one file."""
+        # The last line may be incomplete.
         return [
             int(number) for number in re.findall(r"^\S+ info (\d+)$", self.read(f"/var/log/{container}/{name}"), re.M)
         ]

@@ -1,4 +1,4 @@
-"""HTTPS to a container as a client that trusts nobody: any name, any Host, any version; openssl inside it."""
+"""HTTPS requests to a container with any name, Host and TLS version, without verification; and openssl inside it."""
 
 import contextlib
 import socket

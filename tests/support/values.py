@@ -1,4 +1,4 @@
-"""What a fuzz gives the variables: usual values, odd ones, and what has nothing to do with them."""
+"""Values that the fuzz test gives the variables: usual ones, usual ones with odd parts, and random text."""
 
 import os
 
@@ -49,20 +49,20 @@ def kind(variable: Variable) -> str:
 
 
 def values(usual: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Usual values, those with something put into them, and what has nothing to do with them."""
+    """Usual values, usual values with something inserted, and random text."""
 
     def insert(value: str, token: str, place: int) -> str:
         place %= len(value) + 1
         return value[:place] + token + value[place:]
 
     changed = st.builds(insert, usual, hostile, st.integers(0, 50) | st.just(-1))
-    # No variable can hold NUL, nor what has no bytes.
+    # No variable can hold NUL.
     return st.one_of(usual, usual, usual, changed, hostile).map(lambda value: value.replace("\0", ""))
 
 
 # None: not set.
 DRAWN = {one.name: st.none() | values(USUAL[kind(one)]) for one in CONTAINER.values()}
-# HTTPS has more to be wrong with.
+# More often on than off: HTTPS has more variables to test.
 DRAWN["USE_SSL"] |= st.sampled_from(["on", "off"]) | st.just("on") | st.just("on")
 CANDIDATES = st.fixed_dictionaries(DRAWN).map(
     lambda drawn: {name: value for name, value in drawn.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A step of the application's start in a child process: its exit status, and what is left for PID 1 to say."""
+"""Steps of the application's start that run in a child process: exit status and failure file."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from dockerable.container import failure
 
 
 class Unshowable(Exception):
-    """An exception whose text cannot be had."""
+    """An exception that raises when it is turned into text."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")

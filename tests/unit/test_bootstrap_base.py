@@ -1,4 +1,4 @@
-"""Where a base image that is made here gets its packages from; apt, mmdebstrap and docker are stand-ins that tell."""
+"""The mirrors that bootstrap-base.sh uses; apt, mmdebstrap and docker are stand-ins that record their arguments."""
 
 import os
 from pathlib import Path

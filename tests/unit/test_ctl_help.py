@@ -1,4 +1,4 @@
-"""What ctl says of itself, and of words that it does not know; where no engine answers."""
+"""ctl's help, and its answers to unknown words, without an engine."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ COMMANDS = ("build", "up", "down", "reload", "logs", "manage", "sh", "cert", "ps
 
 
 def say(*words: str) -> subprocess.CompletedProcess[str]:
-    """The repository's own ctl, where nothing can be run by accident."""
+    """Run the repository's ctl with an unreachable engine, so that nothing is started by accident."""
     dead = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
     return run(ROOT / "dockerable/ctl", *words, check=False, env=dead, cwd=Path("/"))
 
@@ -52,7 +52,7 @@ def test_each_command_tells_of_itself(command: str) -> None:
     assert usage == f"Usage: dockerable/ctl [--dry-run] [--install-engine] {command}"
     assert empty == "" and re.match(rf"  {command}\b", first)
     assert all(re.match(r"       -", line) for line in options)
-    # Every line of the help is one command's, but for the options of all.
+    # Each line of a command's help is also in the whole help.
     assert set(told.stdout.splitlines()[2:]) <= set(say("help").stdout.splitlines())
     assert say(command, "--help").stdout == say(command, "-h").stdout == told.stdout
 

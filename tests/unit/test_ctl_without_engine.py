@@ -1,4 +1,4 @@
-"""dockerable/ctl where no engine answers, and tests/run.sh there: refusals, remedies, dry runs."""
+"""dockerable/ctl and tests/run.sh without an engine: refusals, remedies, dry runs."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ def without_docker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def say(*words: str, **variables: str) -> Done:
-    """The repository's own ctl, where nothing can be run by accident."""
+    """Run the repository's ctl with an unreachable engine, so that nothing is started by accident."""
     return run(ROOT / "dockerable/ctl", *words, check=False, env={**DEAD, **variables}, cwd=Path("/"))
 
 

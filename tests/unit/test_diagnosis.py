@@ -1,4 +1,4 @@
-"""What looks wrong before an order: each of the things that are looked at, without a network."""
+"""The diagnosis before an order: each of its checks, without a network."""
 
 import io
 import socket

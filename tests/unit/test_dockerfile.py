@@ -1,4 +1,4 @@
-"""What the Dockerfile must not say; the numbers are points of the CIS Docker Benchmark, see dockerable/SECURITY.md."""
+"""Rules of the CIS Docker Benchmark (by number, see dockerable/SECURITY.md) that the Dockerfile must keep."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_files_are_copied_packages_installed_in_one_step_and_nothing_is_fetched_
             assert re.search(r"apt-get update && apt-get install .*rm -rf /var/lib/apt/lists", step), step
         assert not re.search(r"\b(curl|wget|git clone|allow-unauthenticated|trusted=yes|no-check)\b", step), step
         for command in re.findall(r"pip (?:\S+ )*?(?:install|download) [^&;]*", step):
-            # Plugins are named by whoever builds, in versions that no file of ours can have.
+            # The user names plugins at build, so no requirement file of ours can pin them.
             assert "--require-hashes" in command or "$CERTBOT_PLUGINS" in command, command
 
 

@@ -1,4 +1,4 @@
-"""What a worker notes of its requests, and the lines that its successor makes of that."""
+"""The notes that a worker keeps of its requests, and the report that its successor makes from them."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""The tools that judge the code, and what no file may hold."""
+"""Linters and type checker, and strings that no file may contain."""
 
 import re
 import sys
@@ -45,7 +45,7 @@ def test_the_tool_finds_nothing(tool: str) -> None:
 
 
 def test_there_is_something_to_judge() -> None:
-    """A tool that is given no file finds nothing either."""
+    """A linter that gets no files would pass too."""
     names = files()
     assert {"dockerable/Dockerfile", "dockerable/docker-compose-build-only.yml"} <= set(names)
     assert {"dockerable/ctl", "dockerable/cmd.sh", "tests/run.sh"} <= set(with_interpreter("sh"))

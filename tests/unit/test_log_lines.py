@@ -1,4 +1,4 @@
-"""From bytes to tagged lines: levels, pieces, tracebacks, JSON, and what nobody should write into a log."""
+"""From bytes to tagged lines: levels, pieces, tracebacks, JSON, and input that must not forge lines."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from dockerable.container.log_lines import LINE, Source, split
 from tests.support.docker import ROOT
 
 HOST = os.uname()
-# What uWSGI said of itself from a start over a chain reload and a SIGHUP to its stop.
+# All lines that uWSGI wrote about itself in one run: start, chain reload, SIGHUP, stop.
 SAID = (ROOT / "tests/support/uwsgi.log").read_text().splitlines()
 SAID += [f"os: {HOST.sysname}-{HOST.release} {HOST.version}", f"nodename: {HOST.nodename}", f"machine: {HOST.machine}"]
 TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    1 / 0", "    ~~^~~"]

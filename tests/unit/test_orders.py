@@ -1,4 +1,4 @@
-"""What certbot is told, and what is made of what it says."""
+"""certbot's arguments, and the meaning of its output."""
 
 import pytest
 

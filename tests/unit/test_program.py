@@ -1,4 +1,4 @@
-"""The certificate program: what it does when, what it says where, and how it ends."""
+"""The certificate program: its actions, log lines and exit statuses."""
 
 import io
 import json
@@ -26,7 +26,7 @@ from tests.support.certificates import NAMES, lineage, made_up, values, wanted, 
 from tests.support.wait import wait_until
 
 DAY = timedelta(days=1)
-# Instead of certbot: notes its arguments, then fails with what is in `refusal`, or stores what is in `next`.
+# Plays certbot: records its arguments, then fails with the text in `refusal`, or stores the pair in `next`.
 CERTBOT = """\
 #!/bin/sh
 echo "$*" >>{place}/calls
@@ -37,7 +37,7 @@ if [ -e {place}/next ]; then rm -rf {stored}/live {stored}/archive {stored}/rene
 
 @dataclass
 class Host:
-    """What the program finds around it, in a folder: the stored lineage, what certbot will do, what nginx does."""
+    """The program's surroundings in a folder: the stored lineage, and stand-ins for certbot and nginx."""
 
     place: Path
     reloads: int = 0
@@ -476,5 +476,5 @@ def test_a_stop_kills_the_group_at_once(host: Host) -> None:
     child = int(process.stdout.readline())
     process.terminate()
     assert process.wait(10) == -signal.SIGKILL
-    # A killed one may wait for its new parent, with nothing that it runs.
+    # A killed process may still be a zombie, with an empty command line.
     wait_until(lambda: not os.path.exists(f"/proc/{child}/exe"))

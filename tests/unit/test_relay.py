@@ -1,4 +1,4 @@
-"""The relay with real FIFOs and a real pipe for stdout: none lost, none mixed, and what happens while nobody reads."""
+"""The relay with real FIFOs and a real pipe for stdout: no line lost or mixed, and a slow or absent reader."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ from dockerable.container.relay import BUSY, QUEUE, TAGS, Relay
 
 
 class Site:
-    """A relay in a folder of its own, whose stdout is a pipe; `turn` is what PID 1 does again and again."""
+    """A relay in its own folder, with a pipe for stdout; `turn` is one turn of PID 1's main loop."""
 
     def __init__(self, folder: Path, *, json: bool) -> None:
         self.folder = folder
@@ -184,7 +184,7 @@ class Flood:
 def test_what_nobody_reads_is_bounded_then_dropped_counted_and_told(
     make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # More than this machine takes to fill the queue.
+    # Longer than this machine needs to fill the queue.
     monkeypatch.setattr(relay, "PATIENCE", 60)
     site = make()
     flood = Flood(site, "nginx.access")

@@ -1,4 +1,4 @@
-"""How a reload has uWSGI replace its workers, judged by its statistics and a clock that only tests move."""
+"""How a reload makes uWSGI replace its workers, with simulated statistics and a simulated clock."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ BOTH_NEW = [worker(1, 21), worker(2, 22)]
 
 
 class Uwsgi:
-    """uWSGI, whose workers are as each snapshot says for so many seconds, and then as the last one says."""
+    """A simulated uWSGI: its workers have the states of each snapshot for some seconds, then those of the last one."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 0.0

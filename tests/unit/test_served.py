@@ -1,4 +1,4 @@
-"""What nginx is given where the stored certificate is good, half good, broken or missing; and what it answers with."""
+"""The pair that nginx gets if the stored certificate is good, partly good, broken or missing; and the one it serves."""
 
 import socket
 import ssl
@@ -93,7 +93,7 @@ def test_only_another_pair_is_given_to_nginx() -> None:
 
 @pytest.fixture
 def nginx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pair]:
-    """Somebody who answers one TLS handshake as nginx would, with this pair."""
+    """A server that answers one TLS handshake with this pair, as nginx would."""
     pair = pairs.make_temporary(NAMES)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*write(pair, tmp_path / "server"))

@@ -1,4 +1,4 @@
-"""The library for typed settings: where values come from, and what is said when they are wrong."""
+"""The library for typed settings: the sources of values, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_field_whose_name_ends_in_file_keeps_its_variable(
     assert (settings.log, settings.log_file) == ("default", "/nowhere")
 
 
-# What is said when they are wrong
+# Messages about wrong values
 
 
 def test_a_missing_file_names_its_path_and_the_keys(folder: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_used_is_the_only_thing_said_about_its_keys(folder
     assert len(refused(folder, 65)) == 1
 
 
-# Files that somebody else's rights close
+# Files that other users' permissions close
 
 
 @pytest.fixture
@@ -444,7 +444,7 @@ def test_what_a_default_raises_is_listed_with_the_rest(monkeypatch: pytest.Monke
     assert len(caught.value.problems) == 2
 
 
-# What nobody sees
+# Values that must stay hidden
 
 
 def test_no_value_is_shown(folder: Path) -> None:

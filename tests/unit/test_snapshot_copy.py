@@ -1,4 +1,4 @@
-"""Which of the mounted folders and files a snapshot copies, also where somebody changes them meanwhile."""
+"""Which of the mounted folders and files a snapshot copies, also if they change meanwhile."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What is logged of a failure that leaves the application."""
+"""The log record of an exception that leaves the WSGI application."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Asking a program on its Unix socket."""
+"""Requests to a program over its Unix socket."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""uWSGI's statistics as it writes them, and what is made of them."""
+"""Parsing uWSGI's statistics."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What the container's variables may hold, and what it makes of its cgroup: the modules alone, no container."""
+"""Allowed values and defaults of the container's variables, tested on the modules, without a container."""
 
 import contextlib
 import subprocess
@@ -341,7 +341,7 @@ def test_the_settings_file_is_looked_for_and_compiled(
 
 
 def stand_in(tmp_path: Path, script: str) -> str:
-    """A PATH whose `application`, which would load the settings, is this script."""
+    """A PATH with this script as `application`, the program that would load the settings."""
     program = tmp_path / "bin" / "application"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")

@@ -1,4 +1,4 @@
-"""When a silent site counts as broken: the watchdog with a clock and a site of the test's own."""
+"""When a silent site counts as broken: the watchdog with a simulated clock and site."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +26,7 @@ class Ended(Exception):
 
 
 def silence(monkeypatch: pytest.MonkeyPatch, *turns: tuple[float, tuple[int, int] | None]) -> str:
-    """The reason for which the watchdog ends a silent site; each turn takes so many seconds and sees such figures."""
+    """The watchdog's reason for ending a silent site; each turn takes these seconds and sees these figures."""
     left, reasons, clock = list(turns), [""], [0.0]
 
     def sleep(_: float) -> None:

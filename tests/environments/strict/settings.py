@@ -1,4 +1,4 @@
-"""`trial` of a project that insists on HTTPS by itself."""
+"""The settings of `trial` for a project that redirects to HTTPS itself."""
 
 from project.settings.local.settings import *  # noqa: F403
 

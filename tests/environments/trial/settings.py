@@ -1,4 +1,4 @@
-"""`local` with views that only a test needs."""
+"""The settings of `local` with views that only tests need."""
 
 from project.settings.local.settings import *  # noqa: F403
 

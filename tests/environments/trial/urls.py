@@ -1,4 +1,4 @@
-"""What a test wants an application to do: wait, crash, answer at length, show what reached it."""
+"""Views for tests: they wait, crash, send long answers, or show the request that reached them."""
 
 import hashlib
 import logging
@@ -36,7 +36,7 @@ def show(request: HttpRequest) -> JsonResponse:
 
 @csrf_exempt
 def body(request: HttpRequest) -> JsonResponse:
-    """Length and SHA-256 of the body; for a form with files, those of each file and where it was kept."""
+    """Length and SHA-256 of the body; for a form with files, those of each file and the path where Django stored it."""
     if request.content_type.startswith("multipart/"):
         files = {
             name: {"size": file.size, "path": getattr(file, "temporary_file_path", lambda: "")()}
@@ -75,13 +75,13 @@ LEAKED: list[bytearray] = []
 
 
 def leak(request: HttpRequest, kilobytes: int) -> HttpResponse:
-    """Memory that is never given back; written to, so that it is really taken."""
+    """Take memory and never free it; the memory is written to, so that the kernel really assigns it."""
     LEAKED.append(bytearray(b"x") * 1024 * kilobytes)
     return HttpResponse(str(os.getpid()))
 
 
 def pattern(request: HttpRequest, length: int) -> HttpResponse:
-    """A regular expression whose time doubles with each character: C code that keeps the interpreter."""
+    """Match a regular expression in exponential time: C code that does not release the interpreter."""
     return HttpResponse(str(re.fullmatch("(a+)+b", "a" * length)))
 
 
@@ -93,7 +93,7 @@ def spin(request: HttpRequest, seconds: int) -> HttpResponse:
 
 
 def drip(request: HttpRequest, seconds: int) -> StreamingHttpResponse:
-    """An answer whose head comes at once and whose end takes its time."""
+    """An answer with its head at once and its end later."""
 
     def lines() -> Iterator[bytes]:
         for _ in range(seconds * 10):
@@ -110,7 +110,7 @@ def segfault(request: HttpRequest) -> HttpResponse:
 
 
 def status(request: HttpRequest, code: int) -> JsonResponse:
-    """An answer of the project with any status, which thinks that the id is its own to name."""
+    """An answer with any status and with an X-Request-ID of the project's own."""
     seen = {"seen": request.headers["X-Request-ID"]}
     return JsonResponse(seen, status=code, headers={"X-Request-ID": "the-project-s-own"})
 
@@ -130,7 +130,7 @@ def thread(request: HttpRequest) -> HttpResponse:
 
 
 def streaming(request: HttpRequest, good: int) -> StreamingHttpResponse:
-    """So many good pieces, then an exception."""
+    """A streaming answer that fails after a number of pieces."""
 
     def pieces() -> Iterator[bytes]:
         for number in range(good):
@@ -150,7 +150,7 @@ def download(request: HttpRequest) -> FileResponse:
 
 
 def plain(request: HttpRequest) -> HttpResponse:
-    """What a benchmark asks for."""
+    """The page of the logging benchmark."""
     return HttpResponse("plain\n", content_type="text/plain")
 
 
