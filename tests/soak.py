@@ -173,7 +173,7 @@ class Soak:
             thread.join()
 
     def cost(self, kill: Kill) -> tuple[int, float]:
-        """How many requests a kill cost, and for how many seconds; near a master's kill failures count for the master."""
+        """Requests that a kill cost, and seconds; near the kill of a master, failures count for the master."""
         masters = [one for one in self.kills if "master" in one.kind and one is not kill and "worker" in kill.kind]
         ends = [
             ended
