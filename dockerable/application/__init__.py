@@ -1,1 +1,1 @@
-"""The project's start, and what wraps its WSGI application. Runs by /opt/app's Python, which has Django."""
+"""The project's start, and the wrapper around its WSGI application. Uses /opt/app's Python, which has Django."""

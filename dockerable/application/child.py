@@ -1,6 +1,6 @@
-"""Steps that load the project run in a child process, so that the parent, which becomes uWSGI's master, does not.
+"""Runs steps that load the project in a child process: the parent becomes uWSGI's master and must not load it.
 
-Its workers load the project themselves: then a reload brings them changed code.
+Each worker loads the project itself, so that a reload brings changed code.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from dockerable.container.places import FAILURE
 
 
 def in_child(step: Callable[[], None], *, stopped: int = 0, ends_container: bool = False) -> int:
-    """Run one step in a child process, with what is wrong logged.
+    """Run one step in a child process, and log its errors.
 
-    Returns the child's exit status, negative where a signal ended it: 0, that of the problem that ended the step, or
-    70. With `ends_container` such a problem ends the container as well. SIGTERM kills the child and ends this process
-    with `stopped`.
+    Returns the child's exit status: 0, that of the error that ended the step, or 70; negative if a signal ended the
+    child. With `ends_container` such an error also ends the container. SIGTERM kills the child and ends this process
+    with status `stopped`.
     """
     child = os.fork()
     if child == 0:
@@ -30,7 +30,7 @@ def in_child(step: Callable[[], None], *, stopped: int = 0, ends_container: bool
         try:
             status = attempt(step, ends_container=ends_container)
         except BaseException:
-            # Such as an exception whose text cannot be had.
+            # For example an exception that raises when it is turned into text.
             traceback.print_exc()
         finally:
             sys.stderr.flush()
@@ -49,7 +49,7 @@ def in_child(step: Callable[[], None], *, stopped: int = 0, ends_container: bool
 
 
 def attempt(step: Callable[[], None], *, ends_container: bool) -> int:
-    """Run one step and log what is wrong. Returns the exit status; raises what an exception raises when it is shown."""
+    """Run one step and log its errors. Returns the exit status. Raises if an error cannot be turned into text."""
     try:
         step()
         return 0
@@ -63,7 +63,7 @@ def attempt(step: Callable[[], None], *, ends_container: bool) -> int:
 
 
 def write_failure(final: Final) -> None:
-    """Have PID 1 end the container; in a full /run the file is empty, which ends it too."""
+    """Write /run/failure, so that PID 1 ends the container; if /run is full, an empty file has the same effect."""
     try:
         failure.write(final.status, "; ".join(final.problems))
     except OSError as reason:
@@ -71,12 +71,12 @@ def write_failure(final: Final) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends: nobody waits for the check of a killed reload."""
-    # Imported here only: a start has no use for it.
+    """Make the kernel kill this process when its parent ends: a killed reload needs no check any more."""
+    # Imported here, since a start does not need it.
     import ctypes
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    # The parent had ended before that call.
+    # The parent ended before that call.
     if os.getppid() == 1:
         os._exit(SOFTWARE)

@@ -1,4 +1,4 @@
-"""The database before the site is served: SQLite's files, waiting for a server, migrations."""
+"""Prepares the database before the site is served: makes SQLite's files, waits for a server, migrates."""
 
 import contextlib
 import io
@@ -25,10 +25,10 @@ REMIND = 10.0
 
 
 def make_sqlite_files() -> None:
-    """Make SQLite's files before Django does, and open those that are there to the group. Raises Final, OSError.
+    """Make SQLite's files before Django does, and make existing ones writable for the group. Raises Final, OSError.
 
-    SQLite makes its file 0640 under any umask, and the other two (-wal, -shm) with the same mode. The container's uid
-    may change later; its gid, 0, does not.
+    SQLite would make its file 0640 under any umask, and -wal and -shm with the same mode. But the container's uid may
+    change later, while its gid stays 0.
     """
     for database in settings.DATABASES.values():
         name = str(database.get("NAME", ""))
@@ -43,7 +43,7 @@ def make_sqlite_files() -> None:
                 if file == name:
                     raise
                 continue
-            # Fails where another uid owns the file; opening it for writing has worked all the same.
+            # Fails if another uid owns the file, which does no harm: opening it for writing has worked.
             with contextlib.suppress(PermissionError):
                 os.fchmod(descriptor, os.fstat(descriptor).st_mode | 0o660)
             os.close(descriptor)
@@ -67,10 +67,10 @@ def wait_for_database() -> None:
 
 @contextlib.contextmanager
 def migrating_alone() -> Iterator[None]:
-    """Of containers that start together on one PostgreSQL server let one migrate while the others wait for it.
+    """Let one container at a time migrate a PostgreSQL database; other containers that start wait here.
 
-    The lock is a transaction's, on a connection of its own: a pooler between here and the server keeps it with that
-    transaction, and it ends with this process.
+    The lock belongs to a transaction on a separate connection: so it holds through a connection pooler too, and ends
+    with this process.
     """
     if connection.vendor != "postgresql":
         yield
@@ -92,7 +92,7 @@ def migrating_alone() -> Iterator[None]:
 
 
 def migrate() -> None:
-    """Apply the migrations that are not applied, and log how many. Raises what a migration raises."""
+    """Apply all migrations that are due, and log their number. Raises what a migration raises."""
     output = io.StringIO()
     try:
         call_command("migrate", interactive=False, no_color=True, stdout=output)
@@ -103,7 +103,7 @@ def migrate() -> None:
 
 
 def warn_of_unapplied() -> None:
-    """Warn of migrations that are not applied: a reload does not migrate."""
+    """Log a warning if migrations are due: a reload does not apply them."""
     try:
         executor = MigrationExecutor(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -1,8 +1,8 @@
-"""The report about a worker that was killed: one line of the log for each request that it was answering.
+"""The report about a killed worker: one log line for each request that it was serving.
 
-uWSGI kills a worker whose request is slower than UWSGI_HARAKIRI, the kernel one that takes too much memory; neither
-says what the application did. The worker that takes its place says it, from the files that the killed one has left:
-its requests (request_notes.py) and, after harakiri or a crash, the stacks of its threads (harakiri.py).
+uWSGI kills a worker if a request is slower than UWSGI_HARAKIRI, the kernel if memory runs out; neither logs what the
+worker was doing. So the worker that replaces it does, from two files that the killed one left: its requests
+(request_notes.py) and, after harakiri or a crash, the stacks of its threads (harakiri.py).
 """
 
 import re
@@ -13,20 +13,20 @@ from pathlib import Path
 from dockerable.application import request_notes
 from dockerable.container import limits
 
-# Stacks of threads that do nothing: harakiri.py's own thread, and a thread of uWSGI's that waits for a request, which
-# has no frame but those of the start.
+# Stacks of idle threads: harakiri.py's watching thread, and a uWSGI thread that waits for a request, which has only the
+# frames of the start.
 IDLE = re.compile(
     r"/harakiri\.py\", line \d+ in watch$|\A(?:  File \"\S*/(?:application/start\.py|bin/application)\", .*\n?)+\Z",
     re.MULTILINE,
 )
-# A FIFO keeps at most so many bytes of one write together.
+# The most bytes of a line: larger writes to a FIFO are not atomic.
 LONGEST = 4096
 
 
 def report(requests: Path, stacks: Path, worker: int, deadline: float) -> Iterator[bytes]:
-    """The lines about a worker that was killed, from the two files that it left; none where it ended well.
+    """The lines about a killed worker, from the two files that it left; none if it ended normally.
 
-    `worker` is uWSGI's number, `deadline` its harakiri in seconds.
+    `worker` is the worker's number, `deadline` its harakiri in seconds.
     """
     try:
         notes = request_notes.read(requests.read_bytes())
@@ -35,14 +35,14 @@ def report(requests: Path, stacks: Path, worker: int, deadline: float) -> Iterat
         return
     died = time.monotonic()
     if dump:
-        # When the stacks were written: a second before the kill.
+        # The stacks were written one second before the kill, so their time counts.
         died -= time.time() - written
     threads = split(dump)
     how = _how(dump, notes.oom_kills)
     for request in notes.requests:
         if not request.ran_at(died):
             continue
-        # Never negative: the file's time is that of the kernel's last tick, which may be before the request's begin.
+        # Not negative: the file's time is the kernel's last tick, which may be before the request began.
         took = max((request.end or died) - request.begin, 0.0)
         # uWSGI counts in whole seconds.
         slow = dump and took > deadline - 1
@@ -54,7 +54,7 @@ def report(requests: Path, stacks: Path, worker: int, deadline: float) -> Iterat
 
 
 def _how(dump: str, oom_kills_before: int) -> str:
-    """What ended the worker."""
+    """Words for how the worker ended."""
     if dump.startswith("Fatal Python error"):
         return f"crashed ({dump.partition(chr(10))[0]})"
     if dump:
@@ -65,7 +65,7 @@ def _how(dump: str, oom_kills_before: int) -> str:
 
 
 def split(dump: str) -> dict[int, str]:
-    """faulthandler's output as thread id to stack, without the threads that do nothing."""
+    """faulthandler's output as thread id to stack, without idle threads."""
     parts = re.split(r"^(?:Current thread|Thread) 0x([0-9a-f]+)[^\n]*\n", dump, flags=re.MULTILINE)
     stacks = {int(thread, 16): stack.strip("\n") for thread, stack in zip(parts[1::2], parts[2::2], strict=True)}
     return {thread: stack for thread, stack in stacks.items() if "  File " in stack and not IDLE.search(stack)}

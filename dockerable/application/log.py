@@ -1,4 +1,4 @@
-"""Where the start's own lines go: to the log's tag `django` until this process becomes uWSGI, then to `uwsgi`."""
+"""The log lines of the start: they have the tag `django` until this process becomes uWSGI, then `uwsgi`."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ def log(message: str) -> None:
 
 
 def log_as_uwsgi() -> None:
-    """Give stdout and stderr to uWSGI, whose lines follow, and to what the project prints instead of logging it."""
+    """Redirect stdout and stderr to the tag `uwsgi`: from now on uWSGI and the project's prints write to them."""
     with contextlib.suppress(OSError):
         descriptor = os.open(LOG / "uwsgi", os.O_WRONLY)
         os.dup2(descriptor, 1)

@@ -1,7 +1,7 @@
-"""Modules imported before the project is: once, for the child that loads the project and for every worker.
+"""Imports modules that any Django project needs and that need no settings, before any project code.
 
-Any Django project needs them, and they need no settings. The process that forks the child becomes uWSGI's master; so
-its workers start sooner and share these modules' memory.
+The process that imports them forks the child that checks the project, and then becomes uWSGI's master: so all workers
+start sooner and share these modules' memory.
 """
 # ruff: noqa: F401
 
@@ -15,6 +15,6 @@ import django.template.backends.django
 import django.urls.resolvers
 import django.views.defaults
 
-# dockerable/settings.py uses it, and with it many a project.
+# For projects that use dockerable/settings.py.
 with contextlib.suppress(ImportError):
     import pydantic_settings

@@ -1,4 +1,4 @@
-"""Why the project is not served: what its exceptions mean, and settings that nobody may serve the public with."""
+"""Reasons to refuse the start: exceptions of the project, and settings that are too insecure for a public site."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from dockerable.ops.logging import logging_configuration
 
 
 class Final(Exception):
-    """Starting again would not help: the exit status, and what is wrong, one line each."""
+    """Another start would fail too. Has the exit status and the problems, one line each."""
 
     def __init__(self, status: int, problems: list[str]) -> None:
         super().__init__(problems)
@@ -23,11 +23,11 @@ class Final(Exception):
 
 
 def explain(reason: BaseException) -> Final:
-    """What an exception of the project means for the start.
+    """Turn an exception of the project into Final.
 
-    One with an `exit_status`, such as SettingsError, says itself what is wrong, in `problems` or as its text. Any other
-    is logged with its traceback, and the one line about it names the project's file and line. Raises what the
-    exception raises where it cannot be shown as text.
+    An exception with an `exit_status`, such as SettingsError, has its own messages, in `problems` or as its text. Any
+    other is logged with its traceback, and its message names the project's file and line. Raises whatever the exception
+    raises when it is turned into text.
     """
     if isinstance(status := getattr(reason, "exit_status", None), int):
         return Final(status, list(getattr(reason, "problems", [str(reason)])))
@@ -41,7 +41,7 @@ def explain(reason: BaseException) -> Final:
 
 
 def log_traceback(reason: BaseException) -> None:
-    """Log an exception: in the container as one record in the project's format, elsewhere as Python prints it."""
+    """Log an exception: in the container as one record in the project's format, elsewhere like Python."""
     if "DOCKERABLE_LOG" in os.environ:
         line = logging_configuration()["formatters"]["line"]["()"]()
         failed = (type(reason), reason, reason.__traceback__)

@@ -1,7 +1,7 @@
-"""What a worker is doing, in a file of its own in /run/workers: each thread's request, also after the worker's death.
+"""The file in /run/workers in which a worker records the newest request of each of its threads.
 
-The worker writes through a memory map, which survives a SIGKILL without a system call for each request. Whoever takes
-its place reads the file (harakiri_report.py). Standard library only.
+The worker writes through a memory map: that needs no system call for each request, and what was written survives a
+SIGKILL. The worker that replaces it reads the file (harakiri_report.py). Standard library only.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The file begins with the worker's pid, and the kernel's OOM kills in the container until it began.
+# The file begins with the worker's pid and the number of OOM kills in the container before the worker began.
 HEAD = struct.Struct("<qq")
 # Then follows a slot for each thread with its newest request: begin and end (monotonic seconds; the end is 0 while it
 # runs), thread id, request id (as long as nginx/request-id.conf lets it be), "METHOD URL".
@@ -34,7 +34,7 @@ class Request:
     line: str
 
     def ran_at(self, moment: float) -> bool:
-        """Whether it was being answered at this monotonic time, or had no end at all."""
+        """Whether the request was being served at this monotonic time, or never ended."""
         return self.begin > 0 and (self.end == 0 or self.begin <= moment <= self.end)
 
 
@@ -48,12 +48,12 @@ class Notes:
 
 
 def size(threads: int) -> int:
-    """The length in bytes of the file of a worker with so many threads."""
+    """The bytes of the file of a worker with this many threads."""
     return HEAD.size + threads * SLOT.size
 
 
 def notes(slots: mmap.mmap, threads: int) -> tuple[Callable[[Mapping[str, Any]], None], Callable[[], None]]:
-    """Two functions that note the begin and the end of this thread's request; two or three microseconds together."""
+    """Two functions that record the begin and the end of the calling thread's request, in 2 to 3 µs together."""
     places: dict[int, int] = {}
     free = itertools.count(HEAD.size, SLOT.size)
     pack, pack_end, now, thread_id = SLOT.pack_into, END.pack_into, time.monotonic, threading.get_ident
@@ -62,9 +62,9 @@ def notes(slots: mmap.mmap, threads: int) -> tuple[Callable[[Mapping[str, Any]],
         thread = thread_id()
         if (place := places.get(thread)) is None:
             if len(places) >= threads:
-                return  # not a thread of uWSGI's
+                return  # Not one of uWSGI's threads.
             place = places[thread] = next(free)
-            # uWSGI blocks all signals in every thread but the first: a crash there would leave no stack.
+            # uWSGI blocks all signals in all threads but the first, so a crash in another would leave no stack.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, CRASHES)
         line = f"{environ['REQUEST_METHOD']} {environ.get('REQUEST_URI', '')}".encode("latin-1", "replace")
         pack(slots, place, now(), 0.0, thread, environ.get("HTTP_X_REQUEST_ID", "").encode("latin-1", "replace"), line)
@@ -77,7 +77,7 @@ def notes(slots: mmap.mmap, threads: int) -> tuple[Callable[[Mapping[str, Any]],
 
 
 def read(content: bytes) -> Notes:
-    """What a worker's file says; nothing where the file has no head yet."""
+    """Parse a worker's file; empty Notes if the file has no head yet."""
     if len(content) < HEAD.size:
         return Notes()
     pid, oom_kills = HEAD.unpack_from(content)

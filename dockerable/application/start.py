@@ -1,16 +1,15 @@
-"""application: the application's own start. Checks, waits for the database, migrates, becomes uWSGI.
+"""application: starts the project: checks, waits for the database, migrates, becomes uWSGI.
 
-Everything that loads the project happens in a child (child.py), so that this process, which becomes uWSGI's
-master, holds modules of Django and the standard library only: its workers start warm, and a chain
-reload still loads changed code.
+The project is only loaded in a child process (child.py). This process, which becomes uWSGI's master, holds only
+modules of Django and the standard library: its workers inherit these, and a chain reload still loads changed code.
 
-What is mounted over /app is copied first (container/snapshot.py), checked and served from the copy. A start after
-a crash takes the copy that was in service: what is mounted by then is for `reload` or the container's next start.
+What is mounted over /app is copied first (container/snapshot.py), checked, and served from the copy. A start after a
+crash uses the copy that was in service: later changes wait for `reload` or the container's next start.
 
-With --check-settings it loads the settings as they are mounted, reports and ends; with --check, which is bin/reload's,
-it does so with a new copy and the WSGI application, and warns of migrations that are not applied.
-Reads: RUN_MIGRATIONS, UWSGI_RELOAD_ON_RSS; with --check DOCKERABLE_COPY, the place of the copy.
-Writes: /run/snapshot; /run/failure where starting again would not help.
+With --check-settings it loads the mounted settings, reports errors and ends. With --check, for bin/reload, it does so
+with a new copy and the WSGI application, and warns of migrations that are due.
+Reads: RUN_MIGRATIONS, UWSGI_RELOAD_ON_RSS; with --check DOCKERABLE_COPY, the path of the copy.
+Writes: /run/snapshot; /run/failure if another start would not help.
 Exits: the status of SettingsError (65, 66, 73, 78); 70 the application or a migration fails; 73 no copy can be made.
 """
 
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import django
 
-# Loaded before the fork, for what it imports.
+# Imported before the fork, for the modules that it imports.
 import dockerable.application.preloaded  # noqa: F401
 from dockerable.application import database, worker_memory
 from dockerable.application.child import end_with_parent, in_child
@@ -33,9 +32,9 @@ from dockerable.container.places import ROOM_IN_RUN
 
 
 def copy_mounted(copy: Path) -> dict[Path, str]:
-    """Copy what is mounted, and load that copy from now on.
+    """Copy what is mounted, and import from that copy from now on.
 
-    Returns the folders that are used without a copy, each with the reason. Raises Final.
+    Returns the folders that could not be copied, with the reasons; they are used as they are. Raises Final.
     """
     try:
         left = snapshot.make(copy)
@@ -46,7 +45,7 @@ def copy_mounted(copy: Path) -> dict[Path, str]:
 
 
 def warn_of_uncopied(left: dict[Path, str]) -> None:
-    """Warn of each mounted folder whose modules are in use without a copy."""
+    """Log a warning for each mounted folder that could not be copied although modules were loaded from it."""
     files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
     for folder, reason in left.items():
         if any(file.startswith(f"{folder}/") for file in files):
@@ -57,26 +56,26 @@ def warn_of_uncopied(left: dict[Path, str]) -> None:
 
 
 def load_settings() -> None:
-    """Import the settings and set Django up. Raises what they raise, and Final where there are none of that name."""
+    """Import the settings and set Django up. Raises what they raise, and Final if the module does not exist."""
     try:
         django.setup()
     except ModuleNotFoundError as reason:
         module = os.environ["DJANGO_SETTINGS_MODULE"]
-        # Another module that is missing is one that the settings import.
+        # If another module is missing, the settings exist but import one that does not.
         if f"{module}.".startswith(f"{reason.name}."):
             raise Final(NO_INPUT, [f"DJANGO_SETTINGS_MODULE names {module}: {reason}"]) from None
         raise
 
 
 def load_application() -> None:
-    """Import what the workers will serve. Raises what the project does."""
+    """Import the WSGI application as a worker does. Raises what the project raises."""
     __import__("dockerable.application.wsgi")
 
 
 def prepare(copy: Path | None) -> None:
-    """Do all that must be done before uWSGI may start, with a new copy or, for None, with the one in service.
+    """Do everything that must be done before uWSGI starts. `copy` is the new copy; None: use the one in service.
 
-    Raises Final, and what the project does.
+    Raises Final, and what the project raises.
     """
     left: dict[Path, str] = {}
     if copy:
@@ -99,9 +98,9 @@ def prepare(copy: Path | None) -> None:
 
 
 def check() -> None:
-    """Find out whether workers could serve what is mounted now. Raises Final, and what the project does."""
+    """Check whether workers could serve what is mounted now. Raises Final, and what the project raises."""
     end_with_parent()
-    # Where memory is short the kernel kills this process rather than a worker.
+    # If memory runs out the kernel shall kill this process rather than a worker.
     Path("/proc/self/oom_score_adj").write_text("1000")
     left = copy_mounted(Path(os.environ["DOCKERABLE_COPY"]))
     load_settings()
@@ -112,9 +111,9 @@ def check() -> None:
 
 
 def check_for_reload() -> int:
-    """Run `check` in a child. Returns the exit status: 0 only where it has passed."""
+    """Run `check` in a child. Returns the exit status: 0 if the check has passed."""
     end_with_parent()
-    # Without Python's traceback for Ctrl-C.
+    # Ctrl-C ends the process without Python's traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = in_child(check, stopped=SOFTWARE)
     if status == -signal.SIGKILL:
@@ -123,11 +122,11 @@ def check_for_reload() -> int:
 
 
 def start() -> int:
-    """Prepare in a child, then become uWSGI. Returns the exit status where that does not come about or has ended."""
+    """Prepare in a child, then become uWSGI. Returns the exit status if preparing fails or uWSGI has ended."""
     copy = None if snapshot.CURRENT.exists() else snapshot.place()
     if status := in_child(lambda: prepare(copy), ends_container=True):
         if status < 0:
-            # supervise then logs the signal that ended the child.
+            # End by the signal that ended the child, so that supervise logs it.
             os.kill(os.getpid(), -status)
         return status
     worker_memory.use_higher_bound()
@@ -136,7 +135,7 @@ def start() -> int:
     snapshot.use()
     log("ready to serve, starting uWSGI")
     log_as_uwsgi()
-    # Imported here only: it is in the image alone, and neither a check nor a unit test needs it.
+    # Imported here, since only the image has it; checks and unit tests do not need it.
     import pyuwsgi
 
     pyuwsgi.run(["--ini", "/app/dockerable/uwsgi.ini"])
@@ -144,7 +143,7 @@ def start() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Start, or check where the arguments say so. Returns the exit status."""
+    """Start, or check if the arguments ask for it. Returns the exit status."""
     if arguments == ["--check-settings"]:
         return in_child(load_settings)
     if arguments == ["--check"]:

@@ -1,8 +1,7 @@
-"""Exceptions that leave the project's WSGI application: each is logged, and its client gets a 500 or a cut answer.
+"""Handles exceptions that leave the project's WSGI application: logs them, and answers 500 or cuts the answer.
 
-The record goes to the log directly, in the image's own format, which has the request's id. The project's logging might
-lose it: a LOGGING with disable_existing_loggers silences loggers made before it, a filter may hold errors back, and
-many formats leave the id out.
+The record goes to the log directly, in the image's format, which has the request id. The project's logging could lose
+it: disable_existing_loggers disables loggers made before, a filter may drop errors, and many formats lack the id.
 """
 
 import logging
@@ -21,8 +20,8 @@ StartResponse = Callable[..., Any]
 class Records(LogHandler):
     """Writes records as LogHandler does.
 
-    LogHandler also replaces Python's hooks for uncaught exceptions. Here that is not wanted, as the project may not
-    have chosen LogHandler, so its own __init__ is left out.
+    LogHandler.__init__ is not called, since it would replace Python's hooks for uncaught exceptions, also in projects
+    that do not use LogHandler.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ records = Records()
 
 
 class Streaming:
-    """An answer whose content is made while it is sent, and may fail then."""
+    """An answer that is generated while it is sent, and may fail meanwhile."""
 
     def __init__(self, answer: Iterable[bytes], environ: dict[str, Any], start_response: StartResponse) -> None:
         self.answer, self.environ, self.start_response = answer, environ, start_response
@@ -48,24 +47,25 @@ class Streaming:
         except GeneratorExit:
             raise
         except BaseException:
-            # Where nginx knows the length, it sees at once that the answer is too short.
+            # With a Content-Length nginx notices at once that the answer is too short.
             length_known = "Content-Length" in getattr(self.answer, "headers", ())
             yield from failed(self.environ, self.start_response, length_known)
 
 
 def failed(environ: dict[str, Any], start_response: StartResponse, length_known: bool = False) -> list[bytes]:
-    """Log the exception that is being handled, and answer 500, or have nginx cut an answer that is half sent.
+    """Log the current exception, and answer 500; if the answer is half sent, make nginx cut it.
 
-    Returns the content that is still to be sent.
+    Returns the content to send.
     """
     # REQUEST_URI is as the client sent it; PATH_INFO is decoded and may hold newlines.
     place = f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI'].partition('?')[0]}"
     begun = False
     try:
-        # WSGI wants exc_info here; with it uWSGI would print the traceback, too, and leave the exception set.
+        # Without exc_info, which WSGI requires here: with it uWSGI would print the traceback a second time and leave
+        # the exception set.
         start_response("500 Internal Server Error", [("Content-Length", "0")])
     except OSError:
-        # The head has been sent already.
+        # The headers have been sent already.
         begun = True
     # After that block sys.exc_info() is the application's exception again.
     what = f"{'The answer failed while it was sent' if begun else 'The application failed'}: {place}"
@@ -80,12 +80,12 @@ def failed(environ: dict[str, Any], start_response: StartResponse, length_known:
 class Unfinished:
     """Connections to nginx of answers that failed half-way, kept open until nginx closes them.
 
-    nginx takes a closed connection for the end of an answer without a length, and the client would believe half an
-    answer to be whole. So the connection stays open until nginx's timeout, after which nginx cuts the client's
+    If an answer has no Content-Length, nginx takes a closed connection for its end, and the client would take half an
+    answer for the whole. So the connection stays open until nginx's timeout, and nginx then cuts the client's
     connection. The worker serves other requests meanwhile.
     """
 
-    # The most connections that are kept, each a file descriptor.
+    # The most connections that are kept; each needs a file descriptor.
     LIMIT = 64
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Unfinished:
         self.lock = threading.Lock()
 
     def keep(self) -> None:
-        """Keep the connection of this thread's request; close those that nginx closed, and the oldest of too many."""
+        """Keep the connection of this request; close those that nginx has closed, and the oldest ones beyond LIMIT."""
         import uwsgi
 
         with self.lock:

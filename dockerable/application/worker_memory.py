@@ -1,7 +1,7 @@
-"""A bound on a worker's memory that the application exceeds before its first request is raised.
+"""Raises UWSGI_RELOAD_ON_RSS if the application exceeds it before its first request.
 
-uWSGI would replace such a worker after each request. The child that loads the project finds out; the parent, which
-becomes uWSGI, sets the variable.
+uWSGI would otherwise replace the worker after each request. The child that loads the project measures the memory; the
+parent, which becomes uWSGI, sets the variable.
 """
 
 import mmap
@@ -11,12 +11,12 @@ from pathlib import Path
 from dockerable.application.log import log
 
 MEGABYTE = 1024 * 1024
-# Memory that the child shares with its parent: the higher bound in MB; 0 where UWSGI_RELOAD_ON_RSS will do.
+# Shared memory by which the child passes the raised bound, in MB, to its parent; 0 if UWSGI_RELOAD_ON_RSS is enough.
 HIGHER_BOUND = mmap.mmap(-1, 4)
 
 
 def check_bound() -> None:
-    """In the child, with the application loaded: raise a bound that is less than what this process takes, and warn."""
+    """Called in the child after loading the application: if it exceeds the bound, raise the bound and log a warning."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     resident = pages * os.sysconf("SC_PAGE_SIZE") // MEGABYTE
     bound, least = int(os.environ["UWSGI_RELOAD_ON_RSS"]), resident + resident // 4
@@ -29,6 +29,6 @@ def check_bound() -> None:
 
 
 def use_higher_bound() -> None:
-    """In the parent: let uWSGI have the raised bound, if it was raised."""
+    """Called in the parent: set the variable to the bound if the child has raised it."""
     if bound := int.from_bytes(HIGHER_BOUND[:]):
         os.environ["UWSGI_RELOAD_ON_RSS"] = str(bound)

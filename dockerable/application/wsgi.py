@@ -1,8 +1,7 @@
-"""The project's WSGI application with what the image adds: liveness, the request's id, an end for what fails.
+"""Wraps the project's WSGI application: answers the liveness check, sets the request id, handles exceptions.
 
-nginx asks for liveness on a socket that no client reaches and marks the request with a uwsgi parameter that
-no client can send. So the answer says that nginx, its socket, a worker and Python work, whatever the
-project's hosts, redirects, middleware or database say.
+nginx marks a liveness check with a uwsgi parameter that no client can send. The answer shows that nginx, uWSGI's
+socket, a worker and Python work, independent of the project's hosts, redirects, middleware and database.
 """
 
 import contextlib
@@ -21,22 +20,22 @@ from dockerable.application.uncaught import StartResponse, Streaming, failed
 from dockerable.ops.request_id import request_id
 
 project = import_string(settings.WSGI_APPLICATION)
-# The first request would load these; so a worker is ready when it says so, and a broken one never starts.
+# Otherwise the first request would load the URLs: so a broken URLconf is found at the start.
 get_resolver().url_patterns  # noqa: B018
 
-# Not where the application is only tried before uWSGI starts.
+# Outside of uWSGI, when the start only checks the application, this module does not exist.
 with contextlib.suppress(ImportError):
     import uwsgi
 
     try:
         harakiri.start(uwsgi, int(os.environ["UWSGI_THREADS"]), float(os.environ["UWSGI_HARAKIRI"]))
     except OSError as reason:
-        # A full /run: the site is served without.
+        # /run is full. The site is served without these records.
         print(f"warning: what workers do is not noted: {reason}", file=sys.stderr, flush=True)
 
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """WSGI: `DOCKERABLE_LIVE` is answered here, all else by the project's WSGI_APPLICATION."""
+    """The WSGI callable: answers `DOCKERABLE_LIVE` itself and passes all else to the project's WSGI_APPLICATION."""
     if "DOCKERABLE_LIVE" in environ:
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
         return [b"live\n"]
@@ -44,10 +43,10 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     try:
         answer = project(environ, start_response)
-    # SystemExit too, which would end the worker.
+    # BaseException, since a SystemExit would end the worker.
     except BaseException:
         return failed(environ, start_response)
-    # What cannot fail any more, and files, which uWSGI must see itself to send them by sendfile.
+    # Not wrapped: answers that are complete already, and files, which uWSGI sends by sendfile only if unwrapped.
     if isinstance(answer, HttpResponse | list | tuple) or hasattr(answer, "read"):
         return answer
     return Streaming(answer, environ, start_response)
