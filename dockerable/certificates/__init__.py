@@ -1,1 +1,1 @@
-"""The site's certificate: what is stored, ordered and served. Runs by /opt/dockerable's Python, which has certbot."""
+"""Stores, orders and serves the site's certificate. Uses /opt/dockerable's Python, which has certbot."""

@@ -1,8 +1,7 @@
-"""The back-off: when certbot may be run again after it failed, was cut short or was told of a rate limit.
+"""The back-off: when certbot may run again after it failed, was killed or met a rate limit.
 
-Kept on the letsencrypt volume, in `attempts.json`, are only the last error and the time of the next try:
-whatever restarts the container, an authority's rate limits are not reached. All else is derived from the
-stored lineage each time.
+`attempts.json` on the letsencrypt volume has the last error and the time of the next try, so that even a container
+that restarts again and again does not reach an authority's rate limits. All else is derived from the stored lineage.
 """
 
 import datetime
@@ -17,18 +16,18 @@ from dockerable.certificates import clock
 from dockerable.certificates.request import Request
 from dockerable.container import places
 
-# Let's Encrypt allows five failed authorisations a name and hour, and five equal certificates in seven days.
+# Let's Encrypt allows five failed authorisations per name and hour, and five identical certificates in seven days.
 FIRST_BACKOFF = datetime.timedelta(minutes=15)
 LONGEST_BACKOFF = datetime.timedelta(days=1)
-# However far away an authority's Retry-After, or the file of a machine whose clock was wrong, puts the next try.
+# The longest wait in seconds, whatever an authority's Retry-After, or a file written under a wrong clock, says.
 LONGEST_WAIT = datetime.timedelta(days=7).total_seconds()
-# Tries that a kill cut short and that are repeated at once.
+# How many tries that were killed are repeated at once; after more, the back-off applies.
 UNFINISHED_AT_ONCE = 2
 
 
 @dataclass
 class Attempts:
-    """What is remembered across restarts. Times are seconds since the epoch; 0 is never."""
+    """The content of attempts.json. Times are seconds since the epoch; 0 is never."""
 
     wanted: str = ""
     failures: int = 0
@@ -39,7 +38,7 @@ class Attempts:
 
     @classmethod
     def load(cls, request: Request) -> "Attempts":
-        """From the volume; a fresh one where there is none, or where something else is wanted now."""
+        """Read the file; new Attempts if there is none, or if it is about another certificate."""
         with suppress(OSError, ValueError, TypeError):
             found = cls(**json.loads((places.LETSENCRYPT / "attempts.json").read_text()))
             counted = (found.failures, found.unfinished, found.last, found.next)
@@ -50,18 +49,18 @@ class Attempts:
 
     @staticmethod
     def want(request: Request) -> str:
-        """What the attempts are for, in words."""
+        """Identifies the certificate that the attempts are for: names and authority."""
         return f"{' '.join(request.names)} from {request.server}"
 
     def save(self) -> None:
-        """Write it, whole or not at all. Raises OSError."""
+        """Write the file atomically. Raises OSError."""
         file = places.LETSENCRYPT / "attempts.json"
         new = file.with_suffix(".new")
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
         new.rename(file)
 
     def begin(self) -> None:
-        """Before certbot runs: should nobody be left to say how it ended, the next try waits nevertheless."""
+        """Record a try before certbot runs, so that the back-off applies even if this program is killed meanwhile."""
         self.last = clock.now().timestamp()
         self.unfinished += 1
         wait = 0.0 if self.unfinished <= UNFINISHED_AT_ONCE else backoff(self.unfinished - UNFINISHED_AT_ONCE)
@@ -71,25 +70,28 @@ class Attempts:
         self.save()
 
     def succeeded(self) -> None:
-        """Nothing stands in the way of the next one."""
+        """Record a success: the next try need not wait."""
         self.failures, self.unfinished, self.next, self.error = 0, 0, 0, ""
         self.save()
 
     def failed(self, error: str, retry_after: float) -> None:
-        """Exponential from 15 minutes; later where the authority says so (seconds since the epoch, or 0)."""
+        """Record a failure: the next try waits 15 minutes, doubled at each failure, up to a day.
+
+        It waits longer if the authority says so: `retry_after` is in seconds since the epoch, or 0.
+        """
         self.failures, self.unfinished, self.error = self.failures + 1, 0, error
         self.next = max(clock.now().timestamp() + backoff(self.failures), retry_after)
         self.save()
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
+    """Seconds to wait after this many failures in a row."""
     wait: datetime.timedelta = min(FIRST_BACKOFF * 2 ** min(failures - 1, 20), LONGEST_BACKOFF)
     return wait.total_seconds()
 
 
 def retry_after(log: Path) -> float:
-    """The latest Retry-After in certbot's own log, as seconds since the epoch; 0 where it has none."""
+    """The last Retry-After in certbot's log, as seconds since the epoch; 0 if there is none."""
     try:
         answers = log.read_text(errors="replace").split("Received response:\nHTTP ")[1:]
     except OSError:

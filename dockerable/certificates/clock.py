@@ -4,7 +4,7 @@ import datetime
 
 
 def now() -> datetime.datetime:
-    """The time, in UTC."""
+    """The current time, in UTC."""
     return datetime.datetime.now(datetime.UTC)
 
 

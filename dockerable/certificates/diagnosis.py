@@ -1,6 +1,6 @@
-"""What looks wrong before an order, from inside: names that lead elsewhere, an authority out of reach, a wrong clock.
+"""Looks for reasons why an order may fail: names that lead elsewhere, an unreachable authority, a wrong clock.
 
-It informs and is not always right: many hosts cannot reach their own public name (hairpin NAT).
+The findings are only logged, since they may be wrong: many hosts cannot reach their own public name (hairpin NAT).
 """
 
 import concurrent.futures
@@ -23,7 +23,7 @@ LARGEST_SKEW = 300  # seconds
 
 
 def diagnose(request: Request, values: Mapping[str, str]) -> list[str]:
-    """One line for each thing that looks wrong, found in PATIENCE seconds; empty where nothing does."""
+    """One line for each problem found within PATIENCE seconds."""
     folder = places.WEBROOT / ".well-known/acme-challenge"
     token, content = f"self-{secrets.token_hex(8)}", secrets.token_hex(16)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def diagnose(request: Request, values: Mapping[str, str]) -> list[str]:
 
 
 def check_name(name: str, token: str, content: str) -> str:
-    """What is wrong with a name as the authority will see it; empty where nothing is."""
+    """What may keep the authority from validating a name; empty if nothing does."""
     try:
         addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)})
     except OSError as why:
@@ -59,7 +59,7 @@ def check_name(name: str, token: str, content: str) -> str:
 
 
 def check_authority(server: str, bundle: str) -> str:
-    """Whether the authority answers, and this machine's clock agrees with it; empty where both."""
+    """The problem if the authority does not answer or this machine's clock differs from it; empty if there is none."""
     try:
         context = ssl.create_default_context(cafile=bundle or None)
         with urllib.request.urlopen(server, timeout=PATIENCE, context=context) as answer:

@@ -1,4 +1,4 @@
-"""What certbot keeps of the site's certificate, its lineage: whether it is good, and how it will be renewed.
+"""The lineage, certbot's stored files of the site's certificate: whether it is good, and how it will be renewed.
 
 A lineage is `live/NAME` (links), `archive/NAME` (every version) and `renewal/NAME.conf` (how to renew it) under
 /etc/letsencrypt, and may be in any state.
@@ -17,22 +17,22 @@ from dockerable.certificates.pairs import Broken, Pair, read
 from dockerable.certificates.request import Request
 from dockerable.container import places
 
-# The files of a lineage, as its renewal configuration calls them.
+# The files of a lineage, by their names in its renewal configuration.
 FILES = ("cert", "privkey", "chain", "fullchain")
 
 
 def live(request: Request) -> Path:
-    """The folder of links to the newest version."""
+    """The folder with the links to the newest version."""
     return places.LETSENCRYPT / "live" / request.lineage
 
 
 def renewal_file(request: Request) -> Path:
-    """Where certbot keeps how it renews the lineage."""
+    """The path of the lineage's renewal configuration."""
     return places.LETSENCRYPT / "renewal" / f"{request.lineage}.conf"
 
 
 def stored(request: Request) -> Pair:
-    """The newest version. Raises Broken."""
+    """Read the newest version of the certificate. Raises Broken."""
     folder = live(request)
     if not folder.is_dir() and not os.path.lexists(renewal_file(request)):
         raise Broken("does not exist yet")
@@ -40,14 +40,14 @@ def stored(request: Request) -> Pair:
 
 
 def stored_leaf(request: Request) -> x509.Certificate | None:
-    """The newest version's certificate; None where it cannot be served."""
+    """The newest version's leaf certificate; None if it cannot be served."""
     with suppress(Broken):
         return stored(request).leaf
     return None
 
 
 def renewal_configuration(request: Request) -> configobj.ConfigObj:
-    """certbot's stored configuration of the lineage, with which certbot can renew it. Raises Broken."""
+    """Read the lineage's renewal configuration. Raises Broken if certbot could not renew with it."""
     file = renewal_file(request)
     try:
         found = configobj.ConfigObj(str(file), encoding="utf-8", default_encoding="utf-8", file_error=True)
@@ -56,7 +56,7 @@ def renewal_configuration(request: Request) -> configobj.ConfigObj:
     missing = [key for key in (*FILES, "renewalparams") if key not in found]
     if missing or not isinstance(found["renewalparams"], dict):
         raise Broken(f"has a renewal configuration without {', '.join(missing) or 'a section renewalparams'} ({file})")
-    # What was copied without its links, or for another folder, certbot does not touch.
+    # certbot refuses a lineage that was copied without its links or to another folder.
     folder = live(request)
     for key in FILES:
         link = folder / f"{key}.pem"
@@ -69,7 +69,7 @@ def renewal_configuration(request: Request) -> configobj.ConfigObj:
 
 
 def why_reissue(request: Request) -> str:
-    """Why the stored certificate must be replaced by another, not just renewed; empty where it need not."""
+    """Why the stored certificate must be replaced by a new order rather than renewed; empty if it need not be."""
     try:
         pair = stored(request)
         server = renewal_configuration(request)["renewalparams"].get("server", "")
@@ -87,9 +87,9 @@ def why_reissue(request: Request) -> str:
 
 
 def use_authenticator(request: Request, wanted: Mapping[str, object]) -> bool:
-    """Have a stored lineage renewed as `wanted` (certbot's stored options), without a new certificate.
+    """Change how the stored lineage will be renewed to `wanted` (options as certbot stores them).
 
-    Returns whether anything was changed. Raises Broken where the configuration cannot be read.
+    Returns whether anything was changed. Raises Broken if the configuration cannot be read.
     """
     configuration = renewal_configuration(request)
     params = configuration["renewalparams"]
@@ -97,7 +97,7 @@ def use_authenticator(request: Request, wanted: Mapping[str, object]) -> bool:
         return False
     params.update(wanted)
     params.pop("pref_challs", None)
-    # Whole or not at all.
+    # Written atomically.
     file = renewal_file(request)
     configuration.filename = str(file.with_suffix(".new"))
     configuration.write()
@@ -106,7 +106,7 @@ def use_authenticator(request: Request, wanted: Mapping[str, object]) -> bool:
 
 
 def set_aside(request: Request) -> Path | None:
-    """Move a lineage that certbot cannot use to /etc/letsencrypt/broken/; where to, None when there was none."""
+    """Move a lineage that certbot cannot use to /etc/letsencrypt/broken/. Returns its new folder, None without one."""
     parts = [renewal_file(request), live(request), places.LETSENCRYPT / "archive" / request.lineage]
     there = [part for part in parts if os.path.lexists(part)]
     if not there:

@@ -1,4 +1,4 @@
-"""The certificate program's log lines: their tag, their level, and which stream its commands send them to."""
+"""The certificate program's log lines: tag, level, and the stream that each command writes them to."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ log = logging.getLogger("certificate")
 
 
 class Lines(logging.Formatter):
-    """A record as one line: the tag, the level unless it is information, the message."""
+    """Formats a record as one line: tag, level unless it is info, message."""
 
     def __init__(self, tag: str) -> None:
         super().__init__()
@@ -20,10 +20,11 @@ class Lines(logging.Formatter):
 
 
 def start_log(arguments: list[str]) -> None:
-    """Send what is logged from now on to where whoever runs the command `arguments` expects it."""
-    # stdout is the object for `status` and `renew`; certbot calls it an error when a hook writes to stderr.
+    """Set up logging for the command `arguments`."""
+    # `status` and `renew` print the status to stdout, so they log to stderr. All others log to stdout: certbot reports
+    # an error if its hook (`install`) writes to stderr.
     handler = logging.StreamHandler(sys.stderr if arguments[:1] in (["status"], ["renew"]) else sys.stdout)
-    # PID 1 tags what goes to its FIFO.
+    # Lines that go to PID 1's FIFO get their tag from PID 1.
     handler.setFormatter(Lines("" if arguments in ([], ["install"]) else "certificate: "))
     log.handlers = [handler]
     log.setLevel(logging.INFO)

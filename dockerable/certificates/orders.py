@@ -1,4 +1,4 @@
-"""Orders: what certbot is told, one run of it at a time, and what its output means."""
+"""Orders: certbot's arguments, running one certbot at a time, and the meaning of its output."""
 
 import fcntl
 import re
@@ -17,9 +17,10 @@ NONCE_TRIES = 3
 
 
 def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool = False) -> str:
-    """Have certbot replace the stored certificate where it must be another; else renew it when it is time, or `now`.
+    """Run certbot: for a new certificate if the stored one must be replaced, else for a renewal if one is due.
 
-    `lock` is what `alone` gives. Returns why this failed; empty where the stored certificate is as it should be.
+    With `now` it renews even if that is not due. `lock` comes from `alone`. Returns why the order failed; empty if the
+    stored certificate is good.
     """
     why = lineage.why_reissue(request)
     command = issue_command(request, values) if why else renew_command(request, now=now)
@@ -32,18 +33,18 @@ def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool =
     if not good and account_is_lost(output):
         log.info("the authority does not know our account any more; registering another")
         forget_account(request)
-        # `renew` would insist on the account that the lineage was made with.
+        # Not `renew`, which would use the account that the lineage was made with.
         good, output = run(issue_command(request, values), lock)
     if not good:
         return reason(output)
     if why := lineage.why_reissue(request):
-        # The next one would be no better, and asking for it at once would never end.
+        # Reported as a failure, so that the back-off applies: otherwise the same order would be repeated endlessly.
         return reason(f"certbot got one, and yet {why}")
     return ""
 
 
 def set_aside_unusable(request: Request) -> None:
-    """Move out of certbot's way what it could not use."""
+    """Move a lineage aside if certbot could not use it."""
     try:
         lineage.renewal_configuration(request)
         lineage.stored(request)
@@ -56,7 +57,7 @@ def issue_command(request: Request, values: Mapping[str, str]) -> list[str]:
     """certbot's arguments for a new certificate under the lineage's name."""
     command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--force-renewal"]
     command += ["--renew-with-new-domains", "--cert-name", request.lineage, "--server", request.server]
-    # ECDSA is certbot's own default; said here, cli.ini could not choose another.
+    # No --key-type: certbot's default is ECDSA, and cli.ini may choose another.
     command += ["--no-directory-hooks"]
     mail = values["EMAIL_ADDRESS"]
     command += ["--email", mail, "--no-eff-email"] if mail else ["--register-unsafely-without-email"]
@@ -74,7 +75,7 @@ def issue_command(request: Request, values: Mapping[str, str]) -> list[str]:
 
 
 def authenticator(request: Request, values: Mapping[str, str]) -> dict[str, object]:
-    """How the authority is answered, as certbot stores it with a certificate."""
+    """The options of the challenge's authenticator, as certbot stores them in a renewal configuration."""
     if plugin := values["ACME_DNS_PLUGIN"].replace("-", "_"):
         return {
             "authenticator": f"dns-{values['ACME_DNS_PLUGIN']}",
@@ -86,15 +87,16 @@ def authenticator(request: Request, values: Mapping[str, str]) -> dict[str, obje
 
 
 def renew_command(request: Request, *, now: bool = False) -> list[str]:
-    """certbot's arguments to renew when it is time, by the certificate's lifetime and the authority's ARI, or now."""
+    """certbot's arguments for a renewal `now`, or if the certificate's lifetime or the authority's ARI makes it due."""
     command = ["certbot", "renew", "--non-interactive", "--cert-name", request.lineage, "--no-directory-hooks"]
     return [*command, "--force-renewal"] if now else command
 
 
 @contextmanager
 def alone() -> Iterator[int]:
-    """One attempt at a time. Gives the lock's descriptor, which `run` passes on: should its program be killed,
-    the lock is certbot's for as long as that lives.
+    """Hold the lock that lets one attempt run at a time. Yields its descriptor.
+
+    `run` passes the descriptor to certbot: so if this program is killed, certbot still holds the lock.
     """
     places.CERTBOT.mkdir(parents=True, exist_ok=True)
     with (places.CERTBOT / "attempt.lock").open("a") as lock:
@@ -103,9 +105,10 @@ def alone() -> Iterator[int]:
 
 
 def run(command: list[str], lock: int) -> tuple[bool, str]:
-    """Run certbot (bin/certbot) to its end. Returns whether it succeeded, and its output.
+    """Run certbot (bin/certbot). Returns whether it succeeded, and its output.
 
-    acme repeats a request once whose nonce was rejected; for a second rejection certbot is run again.
+    If the authority rejects a nonce, the acme library repeats the request once; after a second rejection certbot is run
+    again.
     """
     for _ in range(NONCE_TRIES):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[lock], check=False)
@@ -115,7 +118,7 @@ def run(command: list[str], lock: int) -> tuple[bool, str]:
     return done.returncode == 0, output
 
 
-# What certbot says around the reason.
+# Lines of certbot's output that do not contain the reason for a failure.
 NOISE = re.compile(
     r"^(Saving debug log|Account registered|Requesting a certificate|Renewing an existing|Certbot failed to auth|"
     r"Hint:|Some challenges have failed|Ask for help|An unexpected error occurred:|- - -|Processing /|"
@@ -125,7 +128,7 @@ NOISE = re.compile(
 
 
 def reason(output: str) -> str:
-    """Why certbot failed, from what it printed: one line of at most 500 characters."""
+    """Why certbot failed, from its output: one line of at most 500 characters."""
     lines = [" ".join(line.split()) for line in output.splitlines() if not NOISE.match(line.strip())]
     return "; ".join(dict.fromkeys(lines))[:500] or "certbot gave no reason"
 

@@ -1,4 +1,4 @@
-"""A certificate chain with its key: read from PEM and checked, or made for the time until there is a real one."""
+"""Pairs, certificate chains with their keys: reads and checks PEM files, and makes temporary self-signed pairs."""
 
 import datetime
 import itertools
@@ -20,12 +20,12 @@ TEMPORARY_DAYS = 90
 
 
 class Broken(Exception):
-    """Why a certificate cannot be served, as the end of a sentence about it."""
+    """A certificate cannot be used. The text follows the certificate's name in a message: "has a key that ..."."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate chain and its key, known to belong together."""
+    """A certificate chain and its key, checked to belong together."""
 
     chain: bytes
     key: bytes
@@ -38,11 +38,11 @@ class Pair:
 
     @classmethod
     def parse(cls, chain: bytes, key: bytes) -> "Pair":
-        """Check that the chain parses and is one, and that the key is the leaf's. Raises Broken."""
+        """Check that each certificate is issued by the next, and that the key is the leaf's. Raises Broken."""
         try:
             certificates = x509.load_pem_x509_certificates(chain)
             pair = cls(chain, key, certificates[0])
-            # cryptography reads these only when they are asked for.
+            # cryptography parses these only on access, so errors in them show here.
             _ = pair.names, pair.leaf.public_key(), [(one.subject, one.issuer) for one in certificates]
         except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
             raise Broken("does not parse: its chain is empty, truncated or no PEM") from None
@@ -61,7 +61,7 @@ class Pair:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of its leaf."""
+        """The names in the leaf certificate."""
         return names_of(self.leaf)
 
     @property
@@ -73,17 +73,17 @@ class Pair:
 
     @property
     def expired(self) -> bool:
-        """Whether its leaf has."""
+        """Whether the leaf certificate has expired."""
         return has_expired(self.leaf)
 
     @property
     def temporary(self) -> bool:
-        """Whether it is one of `make_temporary`."""
+        """Whether `make_temporary` made the pair."""
         return is_temporary(self.leaf)
 
     @property
     def lifetime(self) -> datetime.timedelta:
-        """From its first moment to its last."""
+        """The time from the leaf certificate's begin to its end."""
         return self.leaf.not_valid_after_utc - self.leaf.not_valid_before_utc
 
     def uncovered(self, names: Iterable[str]) -> list[str]:
@@ -92,7 +92,7 @@ class Pair:
 
 
 def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
-    """Subject alternative names, DNS names and addresses."""
+    """A certificate's subject alternative names: DNS names, then addresses."""
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -102,22 +102,22 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
 
 
 def issuer_of(leaf: x509.Certificate) -> str:
-    """Who issued it, as RFC 4514 writes a distinguished name, without its backslashes."""
+    """A certificate's issuer as an RFC 4514 string, without backslashes."""
     return leaf.issuer.rfc4514_string().replace("\\", "")
 
 
 def has_expired(leaf: x509.Certificate) -> bool:
-    """Whether its last moment has passed."""
+    """Whether a certificate has expired."""
     return clock.now() >= leaf.not_valid_after_utc
 
 
 def is_temporary(leaf: x509.Certificate) -> bool:
-    """Whether it is one of `make_temporary`."""
+    """Whether `make_temporary` made the certificate."""
     return TEMPORARY in leaf.subject.rfc4514_string()
 
 
 def read(file: Path) -> bytes:
-    """What a file holds. Raises Broken."""
+    """A file's content. Raises Broken."""
     try:
         return file.read_bytes()
     except FileNotFoundError:
@@ -127,13 +127,13 @@ def read(file: Path) -> bytes:
 
 
 def covers(held: Iterable[str], name: str) -> bool:
-    """Whether one of the names that a certificate holds is `name`, or its wildcard."""
+    """Whether one of a certificate's names is `name` or the wildcard that matches it."""
     wildcard = "*." + name.partition(".")[2]
     return any(one.lower() in (name, wildcard) for one in held)
 
 
 def make_temporary(names: Iterable[str]) -> Pair:
-    """A self-signed pair for all names, until there is a real one."""
+    """Make a self-signed pair for all names, to be served until there is a certificate from an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TEMPORARY)])
     begin = clock.now() - datetime.timedelta(hours=1)

@@ -1,11 +1,11 @@
-"""certificate: gets, keeps, renews and tells about the site's certificate.
+"""certificate: orders, renews and installs the site's certificate, and reports its state.
 
-Usage: certificate                    supervised: serves the best there is, gets better, renews in time, for ever
-       certificate install            give nginx the best there is now, and reload it where that is another
-       certificate renew              get another now, due or not, whatever the time of the next try
-       certificate status [--json]    what is stored and served, the last attempt and the next
+Usage: certificate                    run by supervisord: keeps the best pair installed, orders and renews when due
+       certificate install            give nginx the best pair that is stored now; reload nginx if it changed
+       certificate renew              order a certificate now, due or not, regardless of the back-off
+       certificate status [--json]    print the stored and the served certificate, the last attempt and the next
 Reads: the container's variables (environment.py). Writes: /run/tls, /run/certificate.json, /etc/letsencrypt
-Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the own certificate is unusable.
+Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the mounted certificate (TLS_CERTIFICATE) is unusable.
 """
 
 import datetime
@@ -25,20 +25,20 @@ from dockerable.certificates.request import Request
 from dockerable.container import environment, nginx, places
 from dockerable.container.exit_status import BAD_DATA, USAGE
 
-# How often a certificate's lifetime certbot is asked whether to renew, which also asks the authority (ARI).
+# How often during a certificate's lifetime certbot checks whether to renew; it then also asks the authority (ARI).
 CHECKS_A_LIFETIME = 50
 MOST_SECONDS_BETWEEN_CHECKS = 12 * 3600
 LEAST_SECONDS_BETWEEN_CHECKS = 5
-# Seconds between two looks at the files, and at what nginx serves.
+# Seconds between two checks of the files, and of the certificate that nginx serves.
 LOOK, ASK = 5.0, 60.0
-# An own certificate's expiry is told of once a day from so many days before.
+# A mounted certificate's expiry is logged once a day, from this many days before.
 WARN_DAYS = 21
-# Seconds to wait for nginx: for its start, and until it serves what it was given.
+# Seconds to wait for nginx: for its start, and until it serves a new pair.
 STARTING, SETTLING = 10.0, 5.0
 
 
 class Refused(Exception):
-    """The program ends here: an exit status, and what to say if it has not been said."""
+    """The program ends with this exit status, and with a message unless the reason has been logged."""
 
     def __init__(self, status: int, message: str = "") -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 def load() -> tuple[Request, Mapping[str, str]]:
-    """What is wanted, and the checked variables. Raises Refused where HTTPS is off or a variable is wrong."""
+    """The wanted certificate and the checked variables. Raises Refused if HTTPS is off or a variable is wrong."""
     report = environment.read()
     if report.errors or report.values["USE_SSL"] != "on":
         raise Refused(USAGE, "; ".join([text for _, text in report.errors] or ["USE_SSL is off"]))
@@ -54,13 +54,13 @@ def load() -> tuple[Request, Mapping[str, str]]:
 
 
 class Program:
-    """One site's certificate: keeps the best one served, gets better ones, and logs each change once."""
+    """Keeps the best pair installed, orders and renews the certificate, and logs each change once."""
 
     def __init__(self, request: Request, values: Mapping[str, str]) -> None:
         self.request, self.values = request, values
-        # What was logged last: a problem of the own certificate, which pair nginx has, a day's warnings.
+        # What was logged last: the mounted certificate's problem, the pair that nginx has, the day of the warnings.
         self.problem = self.fingerprint = self.warned = ""
-        # Monotonic seconds: the next question to certbot whether to renew, and to nginx what it serves.
+        # Monotonic seconds of the next check for a renewal, and of the next check of what nginx serves.
         self.next_check = self.next_ask = 0.0
 
     def keep(self) -> NoReturn:
@@ -72,9 +72,9 @@ class Program:
             time.sleep(LOOK)
 
     def look(self) -> None:
-        """One round of the main loop. Raises Refused where the own certificate and what is served are unusable."""
+        """One turn of the main loop. Raises Refused as `install` does."""
         self.install()
-        # certbot may have been run by somebody else, and its hook has installed the pair.
+        # An administrator may have run certbot, whose hook has already installed the pair.
         self.log_served()
         if self.request.own:
             self.warn_of_own(self.request.own[0])
@@ -85,9 +85,9 @@ class Program:
             self.publish()
 
     def install(self) -> bool:
-        """Give nginx the best there is. Returns whether it is another than before.
+        """Give nginx the best pair. Returns whether the pair has changed.
 
-        Raises Refused where the own certificate cannot be used and there is only a temporary one in its place.
+        Raises Refused if the mounted certificate cannot be used and only a temporary one could replace it.
         """
         pair, problem = served.best(self.request)
         if self.request.own and problem != self.problem:
@@ -103,7 +103,7 @@ class Program:
         return True
 
     def log_served(self) -> None:
-        """One line on what nginx was given, each time that it is another."""
+        """Log the pair that nginx was given, once for each pair."""
         pair = served.in_use()
         if pair is None or pair.fingerprint == self.fingerprint:
             return
@@ -113,7 +113,7 @@ class Program:
         log.info("nginx has %s for %s, valid until %s", what, " ".join(pair.names), until)
 
     def warn_of_own(self, file: Path) -> None:
-        """Warn once a day of what only the owner of the certificate in `file` can mend."""
+        """Warn once a day if the mounted certificate in `file` lacks names, has expired or expires soon."""
         pair = served.in_use()
         if pair is None or self.warned == (today := f"{clock.now():%F} {pair.fingerprint}"):
             return
@@ -127,7 +127,7 @@ class Program:
             log.warning("%s expires in %d days: replace it", file, left.days)
 
     def renew_when_due(self) -> None:
-        """Make an attempt where the certificate must be replaced, or certbot be asked again whether to renew it."""
+        """Make an attempt if the certificate must be replaced, or if it is time to check for a renewal."""
         why = lineage.why_reissue(self.request)
         wanted = orders.authenticator(self.request, self.values)
         if not why and lineage.use_authenticator(self.request, wanted):
@@ -140,9 +140,9 @@ class Program:
             self.next_ask = 0.0
 
     def attempt(self, *, asked: bool = False) -> bool:
-        """Run certbot, unless the next try is later and it is not `asked` for; remember how it ended.
+        """Run certbot, and record the result for the back-off. Does nothing during the back-off unless `asked`.
 
-        Returns whether the certificate is as it should be.
+        Returns whether the certificate is good now. `asked` is for an attempt that a user has requested.
         """
         before = lineage.stored_leaf(self.request)
         with orders.alone() as lock:
@@ -152,7 +152,7 @@ class Program:
                 return True
             if not asked and clock.now().timestamp() < attempts.next:
                 return False
-            # Before anything that may be cut short.
+            # First, so that an attempt which is killed counts too.
             attempts.begin()
             if reason := orders.order(self.request, self.values, lock, now=asked):
                 attempts.failed(reason, retry_after(places.CERTBOT_LOG))
@@ -163,7 +163,7 @@ class Program:
             return not reason
 
     def publish(self) -> None:
-        """Write the status for other programs; have nginx reload where it serves another pair than it was given."""
+        """Write the status for other programs; reload nginx if it serves another pair than it was given."""
         found, given = status.find(self.request), served.in_use()
         status.write(found)
         if found.served and given and found.served.serial != f"{given.leaf.serial_number:x}":
@@ -171,7 +171,7 @@ class Program:
             reload_nginx()
 
     def renew(self) -> int:
-        """Get another certificate now, and print the status that follows. Returns the exit status."""
+        """Order a certificate now, and print the status after it. Returns the exit status."""
         if self.request.own:
             log.info("%s is yours: nothing to renew", self.request.own[0])
             return USAGE
@@ -184,44 +184,45 @@ class Program:
 
 
 def check_interval(lifetime: datetime.timedelta) -> float:
-    """Seconds between two questions whether to renew: 12 hours at 90 days, under 3 at 6 days."""
+    """Seconds between two checks for a renewal: 12 hours for a lifetime of 90 days, under 3 hours for 6 days."""
     seconds = lifetime.total_seconds() / CHECKS_A_LIFETIME
     return max(LEAST_SECONDS_BETWEEN_CHECKS, min(seconds, MOST_SECONDS_BETWEEN_CHECKS))
 
 
 def reload_nginx() -> None:
-    """Have nginx take what it was given; log what it refuses."""
-    # `docker exec -u` with another uid may renew; the supervised program then sees what nginx still serves.
+    """Make nginx load the pair that it was given; log why if it refuses."""
+    # After `docker exec -u UID` this process may not signal nginx. The supervised program then notices that nginx still
+    # serves the old pair, and reloads it.
     with suppress(PermissionError):
         if reason := nginx.reload():
             log.error("nginx refuses its configuration, it serves on with the old one: %s", reason)
 
 
 def settle(request: Request) -> None:
-    """Wait until nginx serves what it was given, SETTLING seconds at most."""
+    """Wait until nginx serves the pair that it was given, SETTLING seconds at most."""
     given, until = served.in_use(), time.monotonic() + SETTLING
     while given and served.ask_nginx(request) != given.leaf and time.monotonic() < until:
         time.sleep(0.1)
 
 
 def wait_for_nginx() -> None:
-    """Wait until nginx has started with some pair, STARTING seconds at most."""
+    """Wait until nginx has started with any pair, STARTING seconds at most."""
     until = time.monotonic() + STARTING
     while not (places.NGINX_PID.exists() and served.in_use()) and time.monotonic() < until:
         time.sleep(0.1)
 
 
 def stop(*_: object) -> None:
-    """Kill certbot and this program at once: SIGTERM's handler.
+    """Handle SIGTERM: kill certbot and this program at once.
 
-    An order that is cut short is repeated; nothing that certbot writes is used before it is checked.
+    That is safe: an interrupted order is repeated, and files that certbot wrote are checked before they are used.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGKILL)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command that the arguments are. Returns the exit status. Raises Refused."""
+    """Run the command in `arguments`. Returns the exit status. Raises Refused."""
     program = Program(*load())
     match arguments:
         case []:
@@ -242,7 +243,7 @@ def run(arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command. Returns the exit status."""
+    """Run one command, and log why if it is refused. Returns the exit status."""
     os.umask(0o007)
     start_log(arguments)
     try:

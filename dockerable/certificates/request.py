@@ -1,4 +1,4 @@
-"""Which certificate the site wants: its names, and the authority or the mounted files that it comes from."""
+"""The certificate that the site needs: its names, and the authority or the mounted files that it comes from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 @dataclass(frozen=True)
 class Request:
-    """Names as certificates hold them, the ACME directory's URL, and the own certificate's chain and key, if any."""
+    """Names in the form of certificates, the ACME directory's URL, and the mounted chain and key, if any."""
 
     names: tuple[str, ...]
     server: str
@@ -31,12 +31,12 @@ class Request:
 
     @property
     def lineage(self) -> str:
-        """certbot's name for the certificate: the first name's, as certbot itself would choose."""
+        """certbot's name for the certificate: the first name, as certbot itself would choose."""
         return self.names[0].removeprefix("*.")
 
 
 def address(name: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that one of a request's names is; None where it is a DNS name."""
+    """A name of a request as an IP address; None if it is a DNS name."""
     try:
         return ip_address(name)
     except ValueError:

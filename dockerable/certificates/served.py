@@ -1,7 +1,7 @@
-"""The certificate that nginx serves: the best there is, how it is given to nginx, and what nginx answers with.
+"""Chooses the best pair, gives it to nginx, and finds out which certificate nginx serves.
 
-nginx reads `/run/tls/current/`, a link to a folder that holds a checked pair: the stored lineage, the mounted
-files of TLS_CERTIFICATE, or a temporary self-signed pair. So nothing unchecked reaches it.
+nginx reads `/run/tls/current/`, a link to a folder with a checked pair: the stored lineage, the mounted files of
+TLS_CERTIFICATE, or a temporary self-signed pair. So nginx never gets an unchecked pair.
 """
 
 import os
@@ -18,12 +18,12 @@ from dockerable.certificates.pairs import Broken, Pair, make_temporary
 from dockerable.certificates.request import Request
 from dockerable.container import places
 
-# nginx's port for TLS in the container, and the seconds it may take to answer.
+# nginx's TLS port in the container, and the seconds that nginx may take to answer.
 PORT, PATIENCE = 8443, 3
 
 
 def in_use() -> Pair | None:
-    """What nginx was given."""
+    """The pair that nginx was given; None if there is none that can be read."""
     try:
         return Pair.read(places.TLS / "current/fullchain.pem", places.TLS / "current/privkey.pem")
     except Broken:
@@ -31,7 +31,7 @@ def in_use() -> Pair | None:
 
 
 def spares() -> list[Pair]:
-    """What else could be served: what nginx has, other lineages, those set aside."""
+    """Pairs that could replace an unusable one: nginx's current pair, other lineages, and lineages set aside."""
     found = [current] if (current := in_use()) else []
     folder = places.LETSENCRYPT
     for chain in [*folder.glob("live/*/fullchain.pem"), *folder.glob("broken/*/live/*/fullchain.pem")]:
@@ -41,10 +41,10 @@ def spares() -> list[Pair]:
 
 
 def best(request: Request) -> tuple[Pair, str]:
-    """What nginx should be given, and what is wrong with what it should rather have been given.
+    """The pair that nginx should get, and why it is not the stored or mounted one (empty if it is).
 
-    A stored certificate that covers none of the names, or cannot be read, is not served; one that has expired
-    or covers some of them is better than a temporary one, and so is any other that is good.
+    A stored certificate that cannot be read or covers none of the names is not used. One that has expired or covers
+    only some names is better than a temporary one, and so is any spare one that covers some names.
     """
     problem = ""
     try:
@@ -68,7 +68,7 @@ def best(request: Request) -> tuple[Pair, str]:
 
 
 def install(pair: Pair) -> bool:
-    """Give a pair to nginx's next start or reload. Returns whether it is another than before."""
+    """Install a pair for nginx's next start or reload. Returns whether the pair has changed."""
     current = in_use()
     if current and current.fingerprint == pair.fingerprint:
         return False
@@ -79,7 +79,7 @@ def install(pair: Pair) -> bool:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(content)
         Path(file.name).rename(folder / name)
-    # Its own name: certbot's deploy hook may do the same at this moment.
+    # A name of its own: certbot's deploy hook may do the same at this moment.
     link = places.TLS / f"new-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
@@ -88,7 +88,7 @@ def install(pair: Pair) -> bool:
 
 
 def ask_nginx(request: Request) -> x509.Certificate | None:
-    """What nginx answers with for the first name, None where it does not."""
+    """The certificate that nginx serves for the first name; None if nginx does not answer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     name = request.names[0].replace("*", "any", 1)

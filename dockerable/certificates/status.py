@@ -1,9 +1,9 @@
-"""The certificate's state for other programs and for people: /run/certificate.json, and `certificate status`.
+"""The certificate's state: /run/certificate.json for programs, and `certificate status` for people.
 
 The JSON is one object with these keys; times are RFC 3339 in UTC.
   names           list of the site's names
-  state           "ok", "temporary" (no real one yet), "failing" (a real one, the last attempt failed),
-                  "expired", or "different" (stored and served differ)
+  state           "ok", "temporary" (a self-signed one is served), "failing" (the last attempt failed, or the stored one
+                  has a problem), "expired", or "different" (stored and served differ)
   source          "acme" or "own"
   stored, served  null, or an object: names, issuer, serial (hexadecimal), not_before, not_after, days_left
   problem         what is wrong with the stored one, or ""
@@ -40,7 +40,7 @@ class Certificate:
 
     @classmethod
     def of(cls, leaf: x509.Certificate) -> "Certificate":
-        """What is told of a certificate."""
+        """Describe a certificate."""
         return cls(
             names=pairs.names_of(leaf),
             issuer=pairs.issuer_of(leaf),
@@ -73,11 +73,11 @@ class Status:
     last_error: str
 
     def json(self) -> str:
-        """For programs, without a line's end."""
+        """The status as JSON, without a newline at the end."""
         return json.dumps(asdict(self), indent=1)
 
     def text(self) -> str:
-        """For people, without the last line's end."""
+        """The status as lines for people, without a newline at the end."""
         lines = [
             f"names         {' '.join(self.names)}",
             f"state         {self.state}",
@@ -94,7 +94,7 @@ class Status:
 
 
 def find(request: Request) -> Status:
-    """Look at what is stored, at what nginx answers with, and at the attempts."""
+    """Find the status from the stored certificate, the one that nginx serves, and the attempts."""
     attempts = Attempts.load(request)
     problem, leaf = "", None
     try:
@@ -119,7 +119,7 @@ def find(request: Request) -> Status:
 
 
 def judge(stored: x509.Certificate | None, answered: x509.Certificate | None, *, failing: bool) -> State:
-    """The state, of what is stored, what nginx answers with (None: nothing), and whether anything went wrong."""
+    """The state, from the stored certificate, the served one (None: no answer), and whether there is any problem."""
     if answered and pairs.is_temporary(answered):
         return "temporary"
     if stored and pairs.has_expired(stored):
@@ -130,8 +130,8 @@ def judge(stored: x509.Certificate | None, answered: x509.Certificate | None, *,
 
 
 def write(status: Status) -> None:
-    """Publish it, whole or not at all. Raises OSError."""
-    # Its own name: `certificate renew` and the program may do this at the same moment.
+    """Write the status file atomically. Raises OSError."""
+    # A name of its own: `certificate renew` and the supervised program may write at the same moment.
     new = places.CERTIFICATE_STATUS.with_suffix(f".{os.getpid()}")
     new.write_text(status.json() + "\n")
     new.rename(places.CERTIFICATE_STATUS)
