@@ -1,7 +1,7 @@
 """A copy of the modules that are mounted over /app, made and checked at the container's start and at each reload.
 
 A worker that is replaced at any other time (harakiri, max-requests, kill -9, a crashed master) imports the project
-again, and must not get a mounted file that somebody is just editing. So the start and each reload first copy the
+again, and must not get a mounted file that is just being edited. So the start and each reload first copy the
 mounted modules and the small files beside them (secrets.json); the check loads that copy, and an import hook makes the
 workers load it too, until the next copy has passed its check. The files in /run/secrets, and those that variables
 *_FILE name, are copied as well, for dockerable/settings.py, which reads them through this module.

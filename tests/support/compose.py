@@ -23,7 +23,7 @@ cd /tmp
 apt-get -q update
 apt-get -q download "$0"
 dpkg-deb -x "$0"_*.deb unpacked
-# Another test process may be executing the file that is there, so it is not overwritten.
+# Another test process may be executing the file that is there: replaced by a rename, not overwritten.
 install -m 0755 -o "$1" "unpacked/usr/libexec/docker/cli-plugins/$0" "/cli-plugins/.$0.$HOSTNAME"
 mv "/cli-plugins/.$0.$HOSTNAME" "/cli-plugins/$0"
 """
