@@ -1,6 +1,5 @@
-"""The certificate program: its actions, log lines and exit statuses."""
+"""The certificate program: its commands, what they say where, and how they end."""
 
-import io
 import json
 import os
 import signal
@@ -8,98 +7,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cryptography import x509
 
-from dockerable.certificates import backoff, clock, log, orders, pairs, program, served
+from dockerable.certificates import clock, program, served
 from dockerable.certificates.backoff import Attempts
-from dockerable.certificates.program import Program
-from dockerable.container import nginx, places
+from dockerable.container import places
 from tests.support.acme import DIRECTORY
-from tests.support.certificates import NAMES, lineage, made_up, values, wanted, write
+from tests.support.certificate_host import Host, Lines, log_lines, simulated
+from tests.support.certificates import NAMES, lineage, made_up, wanted
 from tests.support.wait import wait_until
 
 DAY = timedelta(days=1)
-# Plays certbot: records its arguments, then fails with the text in `refusal`, or stores the pair in `next`.
-CERTBOT = """\
-#!/bin/sh
-echo "$*" >>{place}/calls
-if [ -e {place}/refusal ]; then cat {place}/refusal; exit 1; fi
-if [ -e {place}/next ]; then rm -rf {stored}/live {stored}/archive {stored}/renewal; cp -a {place}/next/. {stored}; fi
-"""
-
-
-@dataclass
-class Host:
-    """The program's surroundings in a folder: the stored lineage, and stand-ins for certbot and nginx."""
-
-    place: Path
-    reloads: int = 0
-    serves: x509.Certificate | None = None
-
-    def calls(self) -> list[str]:
-        """What certbot was called with."""
-        file = self.place / "calls"
-        return file.read_text().splitlines() if file.exists() else []
-
-    def program(self, **given: str) -> Program:
-        """The program of a site that asks Pebble."""
-        given = {"ACME_SERVER": DIRECTORY, **given}
-        return Program(wanted(**given), values(**given))
-
-    def reload(self) -> str:
-        """nginx serves what it was given by now."""
-        self.reloads += 1
-        pair = served.in_use()
-        self.serves = pair.leaf if pair else None
-        return ""
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    made = Host(tmp_path)
-    for name in ("LETSENCRYPT", "TLS", "CERTBOT", "WEBROOT", "CERTIFICATE_STATUS"):
-        monkeypatch.setattr(places, name, tmp_path / name.lower())
-    monkeypatch.setattr(places, "CERTBOT_LOG", tmp_path / "no log")
-    monkeypatch.setattr(nginx, "reload", made.reload)
-    monkeypatch.setattr(served, "ask_nginx", lambda _: made.serves)
-    monkeypatch.setattr(orders, "diagnose", lambda *_: ["a finding"])
-    monkeypatch.setattr(program, "SETTLING", 0)
-    places.LETSENCRYPT.mkdir()
-    certbot = tmp_path / "bin/certbot"
-    certbot.parent.mkdir()
-    certbot.write_text(CERTBOT.format(place=tmp_path, stored=places.LETSENCRYPT))
-    certbot.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{certbot.parent}:{os.environ['PATH']}")
-    mask = os.umask(0o022)
-    yield made
-    os.umask(mask)
-    log.log.handlers.clear()
-
-
-Lines = Callable[[], list[str]]
+    with simulated(tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    """The supervised program's log since it was last asked for."""
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stream)
-    log.start_log([])
-
-    def take() -> list[str]:
-        said = stream.getvalue().splitlines()
-        stream.seek(0)
-        stream.truncate()
-        return said
-
-    return take
+    return log_lines(monkeypatch)
 
 
 @pytest.fixture
@@ -115,14 +49,6 @@ def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return status, out, err
 
     return run
-
-
-def own(host: Host, **files: bytes) -> dict[str, str]:
-    """The variables of an own certificate, which is good but for the content of these files."""
-    chain, key = write(made_up(), host.place / "own")
-    for name, content in files.items():
-        {"chain": chain, "key": key}[name].write_bytes(content)
-    return {"TLS_CERTIFICATE": str(chain), "TLS_CERTIFICATE_KEY": str(key)}
 
 
 @pytest.mark.parametrize(
@@ -183,13 +109,13 @@ def test_a_start_installs_a_temporary_certificate_and_says_so_to_the_log_alone(m
 def test_an_own_certificate_that_cannot_be_used_ends_a_start(
     main: Any, host: Host, files: dict[str, bytes], said: str
 ) -> None:
-    variables = own(host, **files)
+    variables = host.own(**files)
     assert main("install", **variables) == (65, f"error: {variables['TLS_CERTIFICATE']} {said}\n", "")
     assert served.in_use() is None
 
 
 def test_an_own_certificate_is_not_renewed(main: Any, host: Host) -> None:
-    variables = own(host)
+    variables = host.own()
     status, out, err = main("renew", **variables)
     assert (status, out) == (64, "")
     assert err == f"certificate: {variables['TLS_CERTIFICATE']} is yours: nothing to renew\n"
@@ -241,180 +167,6 @@ def test_another_s_renewal_meanwhile_is_enough(main: Any, host: Host, monkeypatc
     monkeypatch.setattr(program.lineage, "stored_leaf", lambda _: next(seen))
     status, _, err = main("renew")
     assert (status, err, host.calls()) == (0, "certificate: another has renewed it in the meantime\n", [])
-
-
-def test_the_first_certificate_is_ordered_and_served_with_few_words(host: Host, lines: Lines) -> None:
-    lineage(host.place / "next")
-    one = host.program()
-    one.look()
-    said = lines()
-    assert [line.partition(", valid")[0] for line in said] == [
-        "nginx has a temporary certificate for example.test www.example.test",
-        f"the stored certificate does not exist yet; asking {DIRECTORY}",
-        "note: a finding",
-        "nginx has a certificate of CN=an authority for example.test www.example.test",
-    ]
-    assert "certonly" in host.calls()[0]
-    assert json.loads(places.CERTIFICATE_STATUS.read_text())["state"] == "ok"
-    assert host.reloads == 2
-    for _ in range(3):
-        one.look()
-    assert (lines(), len(host.calls()), host.reloads) == ([], 1, 2)
-
-
-def test_a_failure_is_not_repeated_before_its_time(host: Host, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    (host.place / "refusal").write_text("too many certificates\n")
-    one = host.program()
-    for _ in range(3):
-        one.look()
-    said = lines()
-    assert [line for line in said if line.startswith("error: no certificate: too many certificates; next try at 2")]
-    assert (len(host.calls()), len(said)) == (1, 4)
-    assert json.loads(places.CERTIFICATE_STATUS.read_text())["state"] == "temporary"
-    later = clock.now() + backoff.FIRST_BACKOFF + timedelta(seconds=1)
-    monkeypatch.setattr(clock, "now", lambda: later)
-    one.look()
-    assert len(host.calls()) == 2
-    # At once, not within a minute.
-    assert json.loads(places.CERTIFICATE_STATUS.read_text())["last_attempt"] == clock.rfc3339(later)
-
-
-def test_whether_to_renew_is_asked_once_in_an_interval(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    lineage(places.LETSENCRYPT)
-    now = 1000.0
-    monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=lambda: now))
-    one = host.program()
-    one.look()
-    one.look()
-    assert host.calls() == ["renew --non-interactive --cert-name example.test --no-directory-hooks"]
-    now += 12 * 3600 + 1
-    one.look()
-    assert len(host.calls()) == 2
-
-
-def test_a_lost_account_is_replaced(host: Host, lines: Lines) -> None:
-    lineage(places.LETSENCRYPT)
-    account = places.LETSENCRYPT / "accounts/pebble:14000/dir/1"
-    account.mkdir(parents=True)
-    (host.place / "refusal").write_text("urn:ietf:params:acme:error:accountDoesNotExist :: no\n")
-    one = host.program()
-    assert not one.attempt(asked=True)
-    assert "the authority does not know our account any more; registering another" in lines()
-    assert [call.partition(" ")[0] for call in host.calls()] == ["renew", "certonly"]
-    assert not account.exists()
-    assert [*places.LETSENCRYPT.glob("broken/account-*/1")]
-
-
-def test_a_certificate_that_is_no_good_is_a_failure(host: Host, lines: Lines) -> None:
-    lineage(host.place / "next", days=-1)
-    assert not host.program().attempt()
-    assert "error: no certificate: certbot got one, and yet the stored certificate has expired" in lines()[-2]
-
-
-def test_what_certbot_cannot_use_is_kept_elsewhere_and_served_on(host: Host, lines: Lines) -> None:
-    lineage(places.LETSENCRYPT).conf.write_text("")
-    (host.place / "refusal").write_text("no\n")
-    host.program().look()
-    assert [line for line in lines() if line.startswith(f"what is stored is kept in {places.LETSENCRYPT}/broken/")]
-    pair = served.in_use()
-    assert pair and not pair.temporary
-
-
-def test_another_way_to_answer_the_authority_needs_no_new_certificate(host: Host, lines: Lines) -> None:
-    conf = lineage(places.LETSENCRYPT, standalone=True).conf
-    assert "authenticator = standalone" in conf.read_text()
-    host.program().look()
-    assert "the stored certificate will be renewed by webroot from now on" in lines()
-    assert "authenticator = webroot" in conf.read_text()
-    assert "pref_challs" not in conf.read_text()
-    assert host.calls()[0].startswith("renew ")
-
-
-def test_nginx_that_serves_another_certificate_is_reloaded(host: Host, lines: Lines) -> None:
-    lineage(places.LETSENCRYPT)
-    one = host.program()
-    one.look()
-    lines()
-    host.serves, one.next_ask = made_up().leaf, 0.0
-    one.look()
-    assert lines() == ["nginx serves another certificate than it was given: reloading it"]
-    assert host.reloads == 2
-    one.look()
-    assert (lines(), host.reloads) == ([], 2)
-
-
-def test_what_nginx_refuses_is_an_error_and_ends_nothing(
-    host: Host, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nginx, "reload", lambda: "no such file")
-    assert host.program().install()
-    assert "error: nginx refuses its configuration, it serves on with the old one: no such file" in lines()
-
-
-def test_the_nginx_of_another_uid_is_left_to_the_program(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> str:
-        raise PermissionError
-
-    monkeypatch.setattr(nginx, "reload", refuse)
-    assert host.program().install()
-
-
-def test_a_broken_replacement_of_an_own_certificate_is_said_once_and_not_used(host: Host, lines: Lines) -> None:
-    variables = own(host)
-    one = host.program(**variables)
-    one.look()
-    good = served.in_use()
-    lines()
-    key = Path(variables["TLS_CERTIFICATE_KEY"])
-    mended = key.read_bytes()
-    for _ in range(2):
-        key.write_bytes(made_up().key)
-        one.look()
-        one.look()
-        assert lines() == [f"error: {variables['TLS_CERTIFICATE']} has a key that does not belong to it"]
-        assert served.in_use() == good
-        key.write_bytes(mended)
-        one.look()
-        assert lines() == []
-    assert host.calls() == []
-
-
-def test_an_own_certificate_that_breaks_under_a_temporary_one_ends_the_program(host: Host, lines: Lines) -> None:
-    served.install(pairs.make_temporary(NAMES))
-    variables = own(host, key=b"")
-    with pytest.raises(program.Refused) as refused:
-        host.program(**variables).look()
-    assert (refused.value.status, str(refused.value)) == (65, "")
-
-
-@pytest.mark.parametrize(
-    ("names", "days", "said"),
-    [
-        (NAMES, 22.5, []),
-        (NAMES, 20.5, ["warning: {file} expires in 20 days: replace it"]),
-        (
-            NAMES[:1],
-            -1,
-            ["warning: {file} does not cover www.example.test", "warning: {file} has expired on {until}: replace it"],
-        ),
-    ],
-)
-def test_what_its_owner_must_mend_is_warned_of_once_a_day(
-    host: Host, lines: Lines, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], days: float, said: list[str]
-) -> None:
-    pair = made_up(names, days=days)
-    chain, key = write(pair, host.place / "own")
-    one = host.program(TLS_CERTIFICATE=str(chain), TLS_CERTIFICATE_KEY=str(key))
-    until = clock.rfc3339(pair.leaf.not_valid_after_utc)
-    expected = [line.format(file=chain, until=until) for line in said]
-    one.look()
-    assert lines()[1:] == expected
-    one.look()
-    assert lines() == []
-    tomorrow = clock.now() + DAY
-    monkeypatch.setattr(clock, "now", lambda: tomorrow)
-    one.look()
-    assert len(lines()) == len(expected)
 
 
 def test_a_program_that_starts_again_does_not_repeat_what_the_start_has_said(
@@ -476,5 +228,5 @@ def test_a_stop_kills_the_group_at_once(host: Host) -> None:
     child = int(process.stdout.readline())
     process.terminate()
     assert process.wait(10) == -signal.SIGKILL
-    # A killed process may still be a zombie, with an empty command line.
+    # A killed one may wait for its new parent, with nothing that it runs.
     wait_until(lambda: not os.path.exists(f"/proc/{child}/exe"))
