@@ -78,11 +78,18 @@ class Terminal:
         return self.wait_for_prompt(timeout)
 
     def type_until_ctrl_c(self, line: str, timeout: float = 60) -> Shown:
-        """Type a line, press Ctrl-C once it has printed one, and wait for its end."""
+        """Type a line, press Ctrl-C once it has printed one, and wait for its end.
+
+        Raises AssertionError where it ends by itself within a second of its first line.
+        """
         self.send(line)
         until = time.monotonic() + timeout
         while "\n" not in self.seen:
             self.read(until)
+        ended = None
+        with contextlib.suppress(AssertionError):
+            ended = self.wait_for_prompt(1)
+        assert not ended, f"ended with {ended.status} before Ctrl-C after:\n{ended.text}"
         os.write(self.master, CTRL_C)
         shown = self.wait_for_prompt(timeout)
         assert shown

@@ -13,6 +13,7 @@ import pytest
 from dockerable.container import variables, variables_page
 from dockerable.container.exit_status import SEVERITY
 from tests.support.docker import ROOT, run
+from tests.support.pages import NOT_RUN, Block, read_blocks
 from tests.support.wait import free_port, wait_until
 
 README = (ROOT / "README.md").read_text()
@@ -21,45 +22,15 @@ TESTS = (ROOT / "tests/README.md").read_text()
 DOCS = {page.name: page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))}
 ARCHITECTURE = DOCS["architecture.md"]
 
-# Where each command of README, contract and tests/README.md, and some of docs/, is run: by a test of this module, or
-# by the test that is named.
+# Where each command of contract and tests/README.md is run, and of README.md what test_pages.py does not paste: by a
+# test of this module, or by the test that is named.
 RUN_BY = {
-    "./dockerable/ctl up local": "test_ctl.py",
-    "curl -I http://127.0.0.1:8000/": "test_ctl.py",
     "./tests/run.sh": "",  # this very run
-    "./dockerable/ctl --install-engine up local": "test_install_engine.py",
     "./tests/run.sh --install-engine": "test_install_engine.py",
-    "apt-get install -y rsyslog logrotate": "",  # Debian's own
-    "./dockerable/host/install-syslog.sh": "test_install_syslog.py",
-    "cp -r project/settings/example project/settings/prod": "here",
-    "sed -i '/example.com/!s/example/prod/g' project/settings/prod/.env "
-    "project/settings/prod/docker-compose*.yml": "here",
-    'sed -i "s|change-me|$(head -c 48 /dev/urandom | base64)|" project/settings/prod/secrets.json': "here",
-    "echo 'NGINX_SERVER_NAME=www.example.com' >>project/settings/prod/.env": "here",
-    "chmod o-rwx project/settings/prod/secrets.json": "here",
-    "chmod g+w,o-rwx project/settings/prod/letsencrypt": "here",
-    '[ "$(id -u)" = 0 ] || sed -i "s/10001:0/$(id -u):0/" project/settings/prod/docker-compose.yml': "here",
     "echo 'EMAIL_ADDRESS=admin@example.com' >>project/settings/prod/.env": "here",
-    "./dockerable/ctl up prod": "test_ctl.py",
-    "./dockerable/ctl manage prod createsuperuser": "test_ctl.py",
-    "curl -I -H 'Host: www.example.com' http://127.0.0.1/": "test_hosts.py",
     "./dockerable/ctl up prod --ssl": "test_ctl_cert.py",
     "./dockerable/ctl cert prod": "test_ctl_cert.py",
     "./dockerable/ctl cert prod --renew": "test_ctl_cert.py",
-    "./dockerable/ctl logs prod -f": "test_ctl.py",
-    "./dockerable/ctl logs prod nginx -f": "test_ctl_logs.py",
-    "./dockerable/ctl logs prod django --since 10m": "test_ctl_logs.py",
-    "id=$(curl -sI -H 'Host: www.example.com' http://127.0.0.1/nothing "
-    "| sed -n 's/^X-Request-ID: \\(.*\\)\\r$/\\1/p')": "test_error_pages.py",
-    './dockerable/ctl logs prod --request "$id"': "test_ctl_logs.py",
-    "./dockerable/ctl reload prod": "test_ctl.py",
-    "docker-compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
-    "docker compose -f project/settings/local/docker-compose.yml up -d": "test_compose.py",
-    "python3 -m venv .venv": "",  # Python's own
-    "pip install -r requirements.txt": "here",
-    "./manage.py migrate": "here",
-    "./manage.py runserver": "here",
-    "./manage.py test": "here",
     "docker exec CONTAINER supervisorctl status": "test_start.py",
     "docker exec CONTAINER manage check --deploy": "test_start.py",
     "docker run --rm IMAGE manage help": "test_start.py",
@@ -67,10 +38,14 @@ RUN_BY = {
 }
 
 
-def commands(text: str) -> list[str]:
-    """Every line of the document's sh blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
-    return [line for block in blocks for line in block.splitlines() if line]
+def lines(found: list[Block]) -> set[str]:
+    """Every command of these blocks."""
+    return {line for block in found for line in block.lines}
+
+
+def not_pasted(text: str, page: str) -> set[str]:
+    """Every command of a page that test_pages.py does not paste."""
+    return lines([block for block in read_blocks(text, page) if block.marker == NOT_RUN])
 
 
 def table(text: str, heading: str) -> dict[str, str]:
@@ -81,9 +56,11 @@ def table(text: str, heading: str) -> dict[str, str]:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    given = set(commands(README) + commands(CONTRACT) + commands(TESTS))
+    given = not_pasted(README, "README.md")
+    for page in (CONTRACT, TESTS):
+        given |= lines(read_blocks(page, "README.md"))
     assert given <= set(RUN_BY)
-    assert set(RUN_BY) <= given.union(*map(commands, DOCS.values()))
+    assert set(RUN_BY) <= given.union(*(not_pasted(text, page) for page, text in DOCS.items()))
     for module in set(RUN_BY.values()) - {"", "here"}:
         assert list(ROOT.glob(f"tests/*/{module}")), module
 
@@ -185,8 +162,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_new_environment_is_made_as_the_readme_says(tree: Path) -> None:
-    for command in [line for line, by in RUN_BY.items() if by == "here" and "prod" in line]:
-        run("sh", "-c", command, cwd=tree)
+    server = [block for block in read_blocks(README, "README.md") if block.section == "The first server"]
+    for command in [line for block in server for line in block.lines]:
+        if not command.startswith(("apt-get", "curl", "./dockerable/")):
+            run("sh", "-c", command, cwd=tree)
     made = tree / "project/settings/prod"
     composed = (made / "docker-compose.yml").read_text()
     assert "www.example.com" in composed and "example" not in composed.replace("www.example.com", "")
