@@ -5,9 +5,16 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from tests.support.acme import Pebble
+from tests.support.order import LONGEST
 from tests.support.stack import Stack
 
 stacks = pytest.StashKey[list[Stack]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first; the order in a module is its own."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.hookimpl(hookwrapper=True)

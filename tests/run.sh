@@ -68,13 +68,16 @@ need_engine() {
         die 69 "no Docker Engine answers (remedy: start it, or on Debian or Ubuntu $0 --install-engine)"
 }
 
-# $1: the marker expression for pytest's -m; the rest: further arguments of pytest.
+# $1: test processes for each processor; $2: the marker expression for pytest's -m; the rest: arguments of pytest.
 run_tests() {
-    selection=$1
-    shift
+    processes=$(($1 * $(getconf _NPROCESSORS_ONLN)))
+    selection=$2
+    shift 2
+    # More would take much memory and gain nothing.
+    if [ "$processes" -gt 8 ]; then processes=8; fi
     cd "$ROOT"
-    # Two at once, since most of them wait most of the time; a module, which may share a container, stays together.
-    exec "$VENV/bin/python" -m pytest -n 2 --dist loadfile -m "$selection" "$@"
+    # A module, which may share a container, stays together; the longest come first (tests/support/order.py).
+    exec "$VENV/bin/python" -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder -m "$selection" "$@"
 }
 
 main() {
@@ -87,7 +90,7 @@ main() {
             shift
             mkdir -p "$HERE/.cache"
             make_venv
-            run_tests 'not slow' "$HERE/unit" "$@"
+            run_tests 1 'not slow' "$HERE/unit" "$@"
             ;;
     esac
     install_engine=''
@@ -103,7 +106,8 @@ main() {
         cd "$ROOT"
         exec "$VENV/bin/python" -m tests.soak "$@"
     fi
-    run_tests "$selection" "$@"
+    # Most of them wait most of the time.
+    run_tests 2 "$selection" "$@"
 }
 
 main "$@"

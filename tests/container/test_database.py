@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from tests.support.docker import LABEL, docker, unique
-from tests.support.environments import MODULE, app_with_migration, postgres_image, settings_folder
+from tests.support.environments import MODULE, app_with_migration, settings_folder
 from tests.support.http import PASSWORD, USER, Browser
 from tests.support.stack import Stack
+from tests.support.tree import helper_image
 from tests.support.wait import wait_until
 
 NewStack = Callable[[Stack], Stack]
@@ -24,7 +25,7 @@ REFUSED_MIGRATION = """
 
 @pytest.fixture(scope="session")
 def postgres() -> str:
-    return postgres_image()
+    return helper_image("postgres")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.acme import Pebble, TlsStack
 from tests.support.docker import LABEL, ROOT, docker, inspect, run, unique
-from tests.support.tree import Images, base_image, host_ca
+from tests.support.tree import Images, base_image, helper_image, host_ca
 from tests.support.wait import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -58,23 +58,12 @@ class Bind:
         (folder / "named.conf").write_text(CONFIGURATION.format(secret=self.secret))
         (folder / "zone").write_text(ZONE)
         folder.chmod(0o755)
-        tag = "dockerable-test-bind"
-        docker(
-            "build",
-            "-q",
-            "-t",
-            tag,
-            "--build-arg",
-            f"BASE_IMAGE={base_image()}",
-            ROOT / "tests/images/bind",
-            timeout=300,
-        )
         start = (
             "install -o bind -m 0644 /etc/zone/zone /var/cache/bind/ && exec named -g -u bind -c /etc/zone/named.conf"
         )
         docker(
             *("run", "-d", "--name", self.name, "--label", LABEL, "--network", network, "--network-alias", "bind"),
-            *("-v", f"{folder}:/etc/zone:ro", tag, "sh", "-c", start),
+            *("-v", f"{folder}:/etc/zone:ro", helper_image("bind"), "sh", "-c", start),
         )
         wait_until(lambda: "running" in run("docker", "logs", self.name).stderr)
         self.address = inspect(self.name)["NetworkSettings"]["Networks"][network]["IPAddress"]

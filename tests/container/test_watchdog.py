@@ -14,9 +14,10 @@ import pytest
 
 from dockerable.container import watchdog
 from tests.support.docker import LABEL, docker, run, unique
-from tests.support.environments import LOCAL, MODULE, postgres_image, settings_folder
+from tests.support.environments import LOCAL, MODULE, settings_folder
 from tests.support.load import load
 from tests.support.stack import WORKERS_DIE, Stack
+from tests.support.tree import helper_image
 from tests.support.wait import wait_until
 
 NewStack = Callable[[Stack], Stack]
@@ -176,7 +177,7 @@ def database() -> Iterator[str]:
     docker("network", "create", "--label", LABEL, name)
     try:
         words = ("--name", name, "--network", name, "--network-alias", "db", "--label", LABEL)
-        docker("run", "-d", *words, postgres_image())
+        docker("run", "-d", *words, helper_image("postgres"))
         docker("pause", name)
         yield name
     finally:

@@ -20,21 +20,11 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.docker import IMAGE, LABEL, ROOT, docker, follow, run, unique
 from tests.support.stack import Stack
+from tests.support.tree import helper_image
 from tests.support.wait import free_port, wait_until
 
-PEBBLE = "dockerable-test-pebble"
 NAMES = ("example.test", "www.example.test")
 DIRECTORY = "https://pebble:14000/dir"
-
-
-def build_image() -> None:
-    """Build Pebble's image on the base of the image under test (cached)."""
-    base = next(
-        name
-        for name in ("dockerable-base:trixie", "debian:trixie-slim")
-        if run("docker", "image", "inspect", name, check=False).returncode == 0
-    )
-    docker("build", "-q", "-t", PEBBLE, "--build-arg", f"BASE_IMAGE={base}", ROOT / "tests/images/pebble", timeout=300)
 
 
 def self_made(
@@ -125,7 +115,6 @@ class Pebble:
 
     def start(self) -> "Pebble":
         """Make its network and keys, and run it until it answers."""
-        build_image()
         authority = self_made(["pebble's authority"], authority=True)
         leaf = self_made(["pebble"], issuer=authority)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +132,7 @@ class Pebble:
         docker(
             *("run", "-d", "--name", self.name, "--label", LABEL, "--network", self.network),
             *("--network-alias", "pebble", "-v", f"{self.folder}:/pki:ro", *variables),
-            *(PEBBLE, "pebble", "-config", "/pki/config.json", "-dnsserver", self.dns),
+            *(helper_image("pebble"), "pebble", "-config", "/pki/config.json", "-dnsserver", self.dns),
         )
         wait_until(lambda: "ACME directory available" in self.logs())
 

@@ -1,11 +1,10 @@
-"""Settings folders that a test writes, and the images of servers that it needs beside ours."""
+"""Settings folders that a test writes."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.docker import ROOT, docker
+from tests.support.docker import ROOT
 from tests.support.stack import mounted_environment
-from tests.support.tree import base_image
 
 EXAMPLE = (ROOT / "project/settings/example/settings.py").read_text()
 # Settings of a test that needs no secrets.json begin with this.
@@ -37,11 +36,3 @@ def app_with_migration(operations: str) -> dict[str, str]:
         "late/migrations/__init__.py": "",
         "late/migrations/0001_late.py": migration,
     }
-
-
-def postgres_image() -> str:
-    """The image of tests/images/postgres on the product's own base, built unless it is there; it is kept."""
-    name = "dockerable-test-postgres"
-    folder = ROOT / "tests/images/postgres"
-    docker("build", "-q", "-t", name, "--build-arg", f"BASE_IMAGE={base_image()}", folder, timeout=600)
-    return name

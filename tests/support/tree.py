@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 from tests.support.docker import ROOT, docker, run
@@ -34,6 +35,7 @@ def host_ca() -> str:
     return "".join(path.read_text() for path in found).rstrip("\n")
 
 
+@cache
 def base_image() -> str:
     """The base that the image under test was built from, as ctl finds it. Raises LookupError where none is here."""
     here = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
@@ -43,11 +45,12 @@ def base_image() -> str:
     raise LookupError(f"none of {', '.join(BASES)} is here: run dockerable/ctl build")
 
 
+@cache
 def helper_image(name: str) -> str:
     """The tag of the image in tests/images/NAME; built where Docker's cache does not have it, and kept."""
     tag = f"dockerable-test-{name}:trixie"
     words = ("--build-arg", f"BASE_IMAGE={base_image()}", "-t", tag, ROOT / "tests/images" / name)
-    docker("build", "-q", *words, timeout=300)
+    docker("build", "-q", *words, timeout=600)
     return tag
 
 

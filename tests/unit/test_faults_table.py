@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 from tests.support.docker import ROOT
+from tests.support.order import LONGEST
 
 TESTS = ROOT / "tests"
 README = (TESTS / "README.md").read_text()
@@ -33,6 +34,10 @@ def test_each_fault_has_a_test_that_exists() -> None:
     table = rows()
     assert [fault for fault, named in table.items() if not named] == []
     assert {name for named in table.values() for name in named} - existing() - {COMMAND} == set()
+
+
+def test_the_modules_that_are_begun_with_exist() -> None:
+    assert set(LONGEST) <= {module.stem for module in TESTS.rglob("test_*.py")}
 
 
 def test_no_two_modules_have_the_same_name() -> None:
