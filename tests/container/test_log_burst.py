@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dockerable.container import relay
 from tests.support.docker import LABEL, docker, until_healthy
 from tests.support.stack import Stack
 from tests.support.tree import helper_image
@@ -92,7 +93,8 @@ def test_of_200000_lines_none_is_lost_or_mixed(stack: Stack, image: str) -> None
     # A short story, and the lines of the requests that made the chatter.
     assert len(others) < 20, others
     print(f"PID 1 takes {before} MB before the burst and {resident(stack)} MB after it")
-    assert resident(stack) <= 16
+    # The reader may be slow at the moment, and what waits for it is kept in memory.
+    assert resident(stack) <= before + relay.QUEUE / 2**20
 
 
 @pytest.mark.parametrize("killed", [pytest.param("bin/application", marks=pytest.mark.slow), "nginx", ""])
