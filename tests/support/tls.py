@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import ssl
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import httpx
 
 from tests.support.acme import TlsStack
-from tests.support.docker import ROOT, run
+from tests.support.docker import run
 from tests.support.http import Answer, parse, read_all
-
-SSLYZE = ROOT / "tests/.cache/sslyze"
+from tests.support.own_venv import programs
 
 
 def context() -> ssl.SSLContext:
@@ -71,19 +69,5 @@ def openssl(stack: TlsStack, *words: str, name: str = "") -> str:
 
 
 def sslyze(*words: str | Path) -> str:
-    """What sslyze prints; it has a virtual environment of its own, made at the first use."""
-    if not (SSLYZE / "done").exists():
-        run(sys.executable, "-m", "venv", "--clear", SSLYZE)
-        requirements = ROOT / "tests/requirements-sslyze.txt"
-        run(
-            SSLYZE / "bin/pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--require-hashes",
-            "-r",
-            requirements,
-            timeout=280,
-        )
-        (SSLYZE / "done").touch()
-    return run(SSLYZE / "bin/sslyze", *words, check=False).stdout
+    """What sslyze prints."""
+    return run(programs("sslyze") / "sslyze", *words, check=False).stdout
