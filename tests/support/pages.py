@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOT_RUN, IN_A_CONTAINER, UNTIL_CTRL_C = "not run", "in a container", "runs until Ctrl-C"
+IN_A_NEW_PROJECT = "in a new project"
 # On the line before a block: `<!-- not run: needs a registry -->`.
-MARKER = re.compile(rf"<!-- ({NOT_RUN}|{IN_A_CONTAINER}|{UNTIL_CTRL_C})(?:: (.+))? -->")
+MARKER = re.compile(rf"<!-- ({NOT_RUN}|{IN_A_CONTAINER}|{UNTIL_CTRL_C}|{IN_A_NEW_PROJECT})(?:: (.+))? -->")
 
 
 @dataclass(frozen=True)
 class Block:
     """One sh block of a page; `line` is that of its first command, `section` the last `## ` heading above it.
 
-    `marker` is one of the three, or empty where the block is pasted as it is; `reason` is what follows the marker.
+    `marker` is one of the four, or empty where the block is pasted as it is; `reason` is what follows the marker.
     """
 
     page: str

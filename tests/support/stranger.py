@@ -1,4 +1,4 @@
-"""Somebody who has a clone of this repository and pastes what its pages say."""
+"""Somebody who pastes what the pages say: into a shell, and into one in a clone of this repository."""
 
 import os
 import re
@@ -32,84 +32,36 @@ exec {docker} "$@"
 """
 
 
-class Stranger:
-    """A clone in `place`, and a shell in it; `remove()` takes away all that the pasted commands have made.
+def commit(folder: Path) -> None:
+    """Put all files of the folder into a new git repository there."""
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "core.hooksPath=/dev/null")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
+        run("git", "-C", folder, *author, *words)
 
-    Two runs of the tests, and sites that the host has, must not meet. So ports, image, Compose projects and syslog are
-    the test's own: in the clone's compose files by other defaults, and in what is pasted by `own`, which is all that
-    differs from the page. `variables` are the shell's.
+
+class Reader:
+    """A shell in `folder` with further variables, into which a test pastes what a page says.
+
+    `own` is what a test changes in it: the page's names and ports, and the test's in their place.
     """
 
-    def __init__(self, place: Path, variables: Mapping[str, str] | None = None) -> None:
-        self.name = unique("walk")
-        self.local_port, self.port, self.https_port, other = (free_port() for _ in range(4))
-        self.own = {
-            "dockerable:": f"{self.name}:",
-            "project-prod": f"{self.name}-prod",
-            "127.0.0.1:8000/": f"127.0.0.1:{self.local_port}/",
-            "127.0.0.1/": f"127.0.0.1:{self.port}/",
-            "HTTP_PORT=8080": f"HTTP_PORT={other}",
-            "HTTP_PORT=127.0.0.1:8080": f"HTTP_PORT=127.0.0.1:{other}",
-            ":443:127.0.0.1 https://www.example.com/": f":{self.https_port}:127.0.0.1 "
-            f"https://www.example.com:{self.https_port}/",
-        }
-        self.tree = copy_tree(place / "clone")
-        self.change_defaults()
-        self.commit()
-        self.syslog = SyslogSocket()
-        self.terminal = Terminal(self.tree, {**self.shell_variables(place / "bin"), **(variables or {})}, ANSWERS)
+    def __init__(self, folder: Path, variables: Mapping[str, str], own: Mapping[str, str] | None = None) -> None:
+        self.own = dict(own or {})
+        self.terminal = Terminal(folder, variables, ANSWERS)
         self.terminal.__enter__()
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        """Replace text that a file of project/settings/ must have."""
-        file = self.tree / "project/settings" / name
-        assert old in file.read_text(), (name, old)
-        file.write_text(file.read_text().replace(old, new))
-
-    def change_defaults(self) -> None:
-        for environment in ("local", "example"):
-            self.edit(f"{environment}/.env", "NAME=project-", f"NAME={self.name}-")
-        self.edit("local/docker-compose.yml", "HTTP_PORT:-8000}", f"HTTP_PORT:-{self.local_port}}}")
-        self.edit("example/docker-compose.yml", "HTTP_PORT:-80}", f"HTTP_PORT:-{self.port}}}")
-        self.edit("example/docker-compose-ssl.yml", "HTTPS_PORT:-443}", f"HTTPS_PORT:-{self.https_port}}}")
-
-    def commit(self) -> None:
-        git = (
-            "git",
-            "-C",
-            self.tree,
-            "-c",
-            "user.name=a",
-            "-c",
-            "user.email=a@b.test",
-            "-c",
-            "core.hooksPath=/dev/null",
-        )
-        run(*git, "init", "-q")
-        run(*git, "add", "-A")
-        run(*git, "commit", "-q", "-m", "all")
-
-    def shell_variables(self, bin_: Path) -> dict[str, str]:
-        bin_.mkdir()
-        real = shutil.which("docker")
-        assert real
-        (bin_ / "docker").write_text(DOCKER.format(docker=shlex.quote(real), image=IMAGE))
-        (bin_ / "docker").chmod(0o755)
-        return {
-            "PATH": f"{bin_}:{os.environ['PATH']}",
-            "IMAGE": f"{self.name}:latest",
-            "SYSLOG_ADDRESS": self.syslog.address,
-            "NO_PROXY": "127.0.0.1,www.example.com",
-            "no_proxy": "127.0.0.1,www.example.com",
-        }
 
     def translate(self, command: str) -> str:
         """The command with the names and ports of this test in place of the page's."""
         known = sorted(self.own, key=len, reverse=True)
+        if not known:
+            return command
         return re.sub("|".join(map(re.escape, known)), lambda found: self.own[found[0]], command)
 
-    def paste(self, block: Block) -> str:
-        """What a block prints. Raises AssertionError with page, line and output where one of its commands fails."""
+    def paste(self, block: Block, timeout: float = 240) -> str:
+        """What a block prints. `timeout` is in seconds and for each of its commands.
+
+        Raises AssertionError with page, line and output where a command fails.
+        """
         text = ""
         for number, line in enumerate(block.lines):
             typed = self.translate(line)
@@ -117,7 +69,7 @@ class Stranger:
                 if block.marker == UNTIL_CTRL_C:
                     shown: Shown | None = Shown(self.terminal.type_until_ctrl_c(typed).text, 0)
                 else:
-                    shown = self.terminal.type(typed)
+                    shown = self.terminal.type(typed, timeout)
             except AssertionError as reason:
                 raise AssertionError(f"{block}, command {number + 1}: {typed}\n{text}{reason}") from None
             text += shown.text if shown else ""
@@ -136,8 +88,66 @@ class Stranger:
         assert shown and shown.status == 0, shown
         return shown.text
 
-    def remove(self) -> None:
+    def close(self) -> None:
         self.terminal.__exit__()
+
+
+class Stranger(Reader):
+    """A clone in `place`, and a shell in it; `remove()` takes away all that the pasted commands have made.
+
+    Two runs of the tests, and sites that the host has, must not meet. So ports, image, Compose projects and syslog are
+    the test's own: in the clone's compose files by other defaults, and in what is pasted by `own`, which is all that
+    differs from the page. `variables` are the shell's.
+    """
+
+    def __init__(self, place: Path, variables: Mapping[str, str] | None = None) -> None:
+        self.name = unique("walk")
+        self.local_port, self.port, self.https_port, other = (free_port() for _ in range(4))
+        own = {
+            "dockerable:": f"{self.name}:",
+            "project-prod": f"{self.name}-prod",
+            "127.0.0.1:8000/": f"127.0.0.1:{self.local_port}/",
+            "127.0.0.1/": f"127.0.0.1:{self.port}/",
+            "HTTP_PORT=8080": f"HTTP_PORT={other}",
+            "HTTP_PORT=127.0.0.1:8080": f"HTTP_PORT=127.0.0.1:{other}",
+            ":443:127.0.0.1 https://www.example.com/": f":{self.https_port}:127.0.0.1 "
+            f"https://www.example.com:{self.https_port}/",
+        }
+        self.tree = copy_tree(place / "clone")
+        self.change_defaults()
+        commit(self.tree)
+        self.syslog = SyslogSocket()
+        super().__init__(self.tree, {**self.shell_variables(place / "bin"), **(variables or {})}, own)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text that a file of project/settings/ must have."""
+        file = self.tree / "project/settings" / name
+        assert old in file.read_text(), (name, old)
+        file.write_text(file.read_text().replace(old, new))
+
+    def change_defaults(self) -> None:
+        for environment in ("local", "example"):
+            self.edit(f"{environment}/.env", "NAME=project-", f"NAME={self.name}-")
+        self.edit("local/docker-compose.yml", "HTTP_PORT:-8000}", f"HTTP_PORT:-{self.local_port}}}")
+        self.edit("example/docker-compose.yml", "HTTP_PORT:-80}", f"HTTP_PORT:-{self.port}}}")
+        self.edit("example/docker-compose-ssl.yml", "HTTPS_PORT:-443}", f"HTTPS_PORT:-{self.https_port}}}")
+
+    def shell_variables(self, bin_: Path) -> dict[str, str]:
+        bin_.mkdir()
+        real = shutil.which("docker")
+        assert real
+        (bin_ / "docker").write_text(DOCKER.format(docker=shlex.quote(real), image=IMAGE))
+        (bin_ / "docker").chmod(0o755)
+        return {
+            "PATH": f"{bin_}:{os.environ['PATH']}",
+            "IMAGE": f"{self.name}:latest",
+            "SYSLOG_ADDRESS": self.syslog.address,
+            "NO_PROXY": "127.0.0.1,www.example.com",
+            "no_proxy": "127.0.0.1,www.example.com",
+        }
+
+    def remove(self) -> None:
+        self.close()
         try:
             for project in (f"{self.name}-{environment}" for environment in ("local", "prod")):
                 label = ("--filter", f"label=com.docker.compose.project={project}")

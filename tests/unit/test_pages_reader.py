@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.pages import IN_A_CONTAINER, NOT_RUN, UNTIL_CTRL_C, Block, read_blocks
+from tests.support.pages import IN_A_CONTAINER, IN_A_NEW_PROJECT, NOT_RUN, UNTIL_CTRL_C, Block, read_blocks
 
 PAGE = """# Page
 
@@ -37,6 +37,11 @@ print("## no heading")
 ```sh
 fifth
 ```
+
+<!-- in a new project -->
+```sh
+sixth
+```
 """
 
 
@@ -46,6 +51,7 @@ def test_blocks_come_in_their_order_with_line_section_and_marker() -> None:
         Block("page.md", 15, "One", ("second --option", "third"), NOT_RUN, "needs a registry"),
         Block("page.md", 22, "One", ("fourth",), UNTIL_CTRL_C),
         Block("page.md", 32, "Two", ("fifth",), IN_A_CONTAINER, "changes the host"),
+        Block("page.md", 37, "Two", ("sixth",), IN_A_NEW_PROJECT),
     ]
 
 
