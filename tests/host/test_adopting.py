@@ -49,6 +49,8 @@ def shop(tmp_path: Path) -> Iterator[tuple[Reader, int]]:
     variables = {
         "PATH": f"{bin_}:{programs('uv')}:{os.environ['PATH']}",
         "UV_NO_CACHE": "1",
+        # Where ctl leaves the output of a build that failed.
+        "TMPDIR": str(tmp_path),
         "IMAGE": f"{name}:latest",
         "COMPOSE_PROJECT_NAME": name,
         "HTTP_PORT": str(port),
