@@ -76,8 +76,8 @@ def test_an_authority_that_is_down_is_asked_again_later(tmp_path: Path, new_pebb
     stack = new_stack(TlsStack(server)).start()
     seconds = first_answer(stack)
     print(f"first answer after {seconds:.2f} s")
-    # Far below the patience with an authority.
-    assert seconds < 15
+    # Far below the 45 s that certbot waits for an authority; on a busy machine the start itself may take this long.
+    assert seconds < 30
     found = failed(stack)
     assert "pebble" in found["last_error"]
     assert "resolve" in found["last_error"]
@@ -106,8 +106,8 @@ def test_a_silent_authority_delays_neither_start_nor_stop(tmp_path: Path, new_pe
     stack = new_stack(TlsStack(server)).start()
     seconds = first_answer(stack)
     print(f"first answer after {seconds:.2f} s")
-    # Far below the patience with an authority.
-    assert seconds < 15
+    # Far below the 45 s that certbot waits for an authority; on a busy machine the start itself may take this long.
+    assert seconds < 30
     stack.wait_healthy()
     wait_until(lambda: certbot_runs(stack))
     hanging = timed_stop(stack)

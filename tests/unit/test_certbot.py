@@ -37,6 +37,12 @@ sys.exit(certbot.main(["renew"]))
 """
 
 
+def heed_signals() -> None:
+    """Restore the signals that a shell has told its background jobs to ignore: these tests may be one."""
+    for one in certbot.SIGNALS:
+        signal.signal(one, signal.SIG_DFL)
+
+
 @dataclass
 class Host:
     """A folder with what certbot finds in the container, and a shell script in its place."""
@@ -60,7 +66,14 @@ class Host:
         command = [*prefix, sys.executable, "-c", MAIN, str(self.place), str(kill_after)]
         null = subprocess.DEVNULL
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=null, stdout=null, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            stdin=null,
+            stdout=null,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_signals,
         )
         self.processes.append(process)
         return process
