@@ -25,7 +25,8 @@ def main() -> None:
             raise
         give_up(
             69,
-            f"{error.name} is not installed for {sys.executable}: python3 -m pip install -r requirements.txt",
+            f"{error.name} is not installed for {sys.executable} (remedy: python3 -m venv .venv && "
+            ". .venv/bin/activate && python3 -m pip install -r requirements.txt)",
         )
     try:
         execute_from_command_line(sys.argv)
