@@ -40,6 +40,17 @@ IN_THE_IMAGE = {
     "sys_platform": "linux",
 }
 MARKER = "marker-of-a-secret-4c1d"
+CATALOGUE = """msgid ""
+msgstr "Content-Type: text/plain; charset=UTF-8\\n"
+
+msgid "Yes, please"
+msgstr "Ja, gern"
+"""
+TRANSLATE = """
+from django.utils import translation
+with translation.override("de"):
+    print(translation.gettext("Yes, please"))
+"""
 SECRETS = (
     ".env",
     "id_rsa",
@@ -269,24 +280,29 @@ def test_the_projects_own_tests_pass_in_it(new_stack: Callable[[Stack], Stack]) 
     assert re.search(r"^Ran [1-9]\d* tests in .*\n\nOK", stack.logs(), re.MULTILINE)
 
 
+def test_it_knows_the_old_names_of_time_zones(inside: Callable[..., str]) -> None:
+    names = ("Japan", "US/Eastern", "Asia/Calcutta", "Europe/Kiev")
+    code = f"import zoneinfo; print(*map(zoneinfo.ZoneInfo, {names}))"
+    assert inside("/opt/app/bin/python3", "-c", code).split() == list(names)
+
+
 @pytest.fixture(scope="module")
 def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image of a checkout that was made under umask 077 and contains secrets."""
+    """An image of a checkout made under umask 077, with Windows line ends, secrets, and a translation as .po only."""
     tree = copy_tree(tmp_path_factory.mktemp("checkout") / "tree")
     for name in SECRETS:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(f"# {MARKER}\n")
-    # What the slow steps copy keeps its mode, so that Docker's cache has them.
-    cached = (
-        "requirements.txt",
-        *(
-            f"dockerable/build/{name}"
-            for name in ("requirements-tools.txt", "requirements-uwsgi.txt", "uwsgi-profile.ini")
-        ),
-    )
+    catalogue = tree / "project/start/locale/de/LC_MESSAGES/django.po"
+    catalogue.parent.mkdir(parents=True)
+    catalogue.write_text(CATALOGUE)
     for path in tree.rglob("*"):
-        if str(path.relative_to(tree)) not in cached:
-            path.chmod(0o700 if path.is_dir() or path.stat().st_mode & 0o100 else 0o600)
+        # What the slow steps copy stays as it is, so that Docker's cache has them.
+        if path.parent == tree / "dockerable/build" or path == tree / "requirements.txt":
+            continue
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if path.is_file() and path.is_relative_to(tree / "dockerable"):
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     images, tag = Images(), f"{unique('private')}:latest"
     images.tags.append(tag)
     arguments = {"BASE_IMAGE": base_image(), "HOST_CA": host_ca()}
@@ -314,7 +330,7 @@ def private_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         images.remove()
 
 
-def test_a_checkout_made_under_umask_077_serves_and_keeps_its_secrets(
+def test_a_checkout_that_lost_modes_and_line_ends_serves_and_keeps_its_secrets(
     private_checkout: str, new_stack: Callable[[Stack], Stack]
 ) -> None:
     stack = new_stack(Stack(image=private_checkout)).up()
@@ -323,3 +339,5 @@ def test_a_checkout_made_under_umask_077_serves_and_keeps_its_secrets(
     (style,) = re.findall(r'href="(/static/[^"]+\.css)"', page.text)
     assert stack.get(style).status_code == 200
     assert stack.exec("grep", "-rlF", MARKER, "/app", "/opt", "/srv", "/etc", check=False) == ""
+    # Of the translation only the source was there.
+    assert stack.exec("manage", "shell", "--no-imports", "-c", TRANSLATE) == "Ja, gern"
