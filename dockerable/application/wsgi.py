@@ -1,4 +1,4 @@
-"""Wraps the project's WSGI application: answers the liveness check, sets the request id, handles exceptions.
+"""Wraps the project's WSGI application: answers the liveness check, sets path and request id, handles exceptions.
 
 nginx marks a liveness check with a uwsgi parameter that no client can send. The answer shows that nginx, uWSGI's
 socket, a worker and Python work, independent of the project's hosts, redirects, middleware and database.
@@ -16,6 +16,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from dockerable.application import harakiri
+from dockerable.application.request_path import as_sent
 from dockerable.application.uncaught import StartResponse, Streaming, failed
 from dockerable.ops.request_id import request_id
 
@@ -40,6 +41,7 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
         return [b"live\n"]
     harakiri.begin(environ)
+    environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ["REQUEST_URI"])
     request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     try:
         answer = project(environ, start_response)

@@ -241,6 +241,22 @@ def test_the_page_for_what_cannot_be_read_is_no_page_for_clients(site: Stack) ->
         assert answer(site, "/dockerable/unreadable", method=method).status == 404
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/show/https://example.com/x", "/show/https://example.com/x"),
+        ("/show/a%2F%2Fb?next=//c", "/show/a//b"),
+        ("http://localhost/show/a//b", "/show/a//b"),
+        ("/show/a//b#c//d", "/show/a//b"),
+        ("/show/a//%C3%A4%252F", "/show/a//ä%2F"),
+        ("/show/a//../b", "/show/b"),
+        ("//show/a//b", "/show/a//b"),
+    ],
+)
+def test_slashes_reach_django_as_the_client_sent_them(site: Stack, target: str, path: str) -> None:
+    assert json.loads(answer(site, target).body)["path"] == path
+
+
 def test_a_connection_serves_many_requests(site: Stack) -> None:
     with connect(site) as connection:
         reader = connection.makefile("rb")
