@@ -319,6 +319,14 @@ def test_http_redirects_to_https_with_path_and_query(path: str, site: TlsStack, 
     assert answer(bare, path, host=NAMES[0])["location"] == f"https://{NAMES[0]}{path}"
 
 
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 301), ("POST", 308), ("PUT", 308), ("DELETE", 308), ("OPTIONS", 308)]
+)
+def test_a_redirect_keeps_the_method(method: str, status: int, site: TlsStack) -> None:
+    found = answer(site, "/body?x=1", method=method, host=NAMES[0], headers="Content-Length: 0\r\n")
+    assert (found.status, found["location"]) == (status, f"https://{NAMES[0]}:{site.https_port}/body?x=1")
+
+
 def test_a_challenge_is_answered_and_not_redirected(site: TlsStack) -> None:
     site.exec("mkdir", "-p", "/run/webroot/.well-known/acme-challenge")
     site.exec("sh", "-c", "printf answer >/run/webroot/.well-known/acme-challenge/token")
