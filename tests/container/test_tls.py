@@ -287,14 +287,22 @@ def test_another_of_our_names_is_served_on_the_same_connection(site: TlsStack) -
     assert (found.status, b'"host": "www.example.test:' in found.body) == (200, True)
 
 
+@pytest.mark.parametrize("http2", [False, True])
 @pytest.mark.parametrize("host", ["other.test", "192.0.2.1"])
-def test_a_host_that_is_not_ours_gets_no_answer(host: str, site: TlsStack) -> None:
-    assert fetch(site, host=host) is None
+def test_a_host_that_is_not_ours_is_misdirected_in_every_version(host: str, http2: bool, site: TlsStack) -> None:
+    with https(site, http2=http2) as client:
+        found = client.post("/show?x=1", headers={"Host": host}, extensions=sni(site))
+    assert (found.status_code, found.headers["content-type"]) == (421, "text/html")
+    assert f"<small>421, request <code>{found.headers['x-request-id']}</code></small>" in found.text
+    # Such a name is not ours to bind to HTTPS.
+    assert "strict-transport-security" not in found.headers
+    line = rf'"POST /show\?x=1 HTTP/{"2.0" if http2 else "1.1"}" 421 .* {found.headers["x-request-id"]}$'
+    assert wait_until(lambda: re.search(line, site.logs(), re.MULTILINE))
 
 
 def test_a_site_that_is_called_by_its_address_answers_clients_that_send_no_name(bare: Bare) -> None:
     assert get(bare, name=None, host=ADDRESS).status == 200
-    assert fetch(bare, name=None, host="other.test") is None
+    assert get(bare, name=None, host="other.test").status == 421
 
 
 # Plain HTTP
