@@ -91,6 +91,19 @@ def test_a_file_comes_compressed_as_the_client_accepts_it(
         assert gzip.decompress(given.body) == plain
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+@pytest.mark.parametrize(
+    ("version", "lines"), [("1.0", ""), ("1.1", "Via: 1.1 proxy\r\n"), ("1.0", "Via: 1.0 proxy\r\n")]
+)
+def test_a_file_comes_compressed_through_a_proxy_too(
+    site: Stack, hashed: str, version: str, lines: str, encoding: str
+) -> None:
+    given = answer(site, hashed, version=version, headers=f"{lines}Accept-Encoding: {encoding}\r\n")
+    assert (given["content-encoding"], given["vary"]) == (encoding, "Accept-Encoding")
+    plain = answer(site, hashed, version=version, headers=lines)
+    assert (plain["content-encoding"], plain["vary"]) == ("", "Accept-Encoding")
+
+
 def test_each_encoding_has_an_etag_of_its_own_that_a_304_answers(site: Stack, hashed: str) -> None:
     tags = set()
     for accepted in ("identity", "gzip", "br"):
