@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 import pytest
 
@@ -23,6 +24,7 @@ OPEN_TEMPORARY_FILES = "ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n 's/.* -> //p'
 def site_stack() -> Stack:
     stack = Stack.trial({"NGINX_CLIENT_MAX_BODY_SIZE": "300m"}, options=["--memory", "256m", "--memory-swap", "256m"])
     stack.allowed = ["client intended to send too large", "Too many levels of symbolic links|Not a directory"]
+    stack.allowed += ["unsafe URI", r"django\.request.*: Not Found"]
     return stack
 
 
@@ -117,6 +119,53 @@ def test_what_a_browser_would_run_is_downloaded(
     assert (again.status, again["content-disposition"]) == (304, "")
     beyond = answer(site, address, headers="Range: bytes=9999-\r\n")
     assert (beyond.status, beyond.repeated()) == (416, [])
+
+
+def accelerated(site: Stack, target: str, **headers: str) -> Answer:
+    """The answer to a view that names this file in X-Accel-Redirect and has these headers, _ for -."""
+    query = urlencode({"to": target, **{name.replace("_", "-"): value for name, value in headers.items()}})
+    return answer(site, f"/accelerated?{query}")
+
+
+@pytest.mark.parametrize("folder", ["media", "private"])
+def test_a_view_that_names_a_file_gives_it_headers_of_its_own(site: Stack, folder: str) -> None:
+    site.exec("sh", "-c", f"echo '<b>' >/data/{folder}/page.html")
+    target = f"/{folder}/page.html" if folder == "media" else f"/-/{folder}/page.html"
+    mine = {"Content_Disposition": 'attachment; filename="x.html"', "Cache_Control": "max-age=5", "Set_Cookie": "a=b"}
+    served = accelerated(site, target, **mine)
+    assert (served.status, served.body, served.repeated()) == (200, b"<b>\n", [])
+    assert {name: served[name.replace("_", "-")] for name in mine} == mine
+    assert served["x-content-type-options"] == "nosniff"
+    assert re.search(r"default-src 'none'.*; sandbox$", served["content-security-policy"])
+    # Without any, the file is as harmless as an upload.
+    plain = accelerated(site, target)
+    assert (plain.status, plain["content-disposition"], plain.repeated()) == (200, "attachment", [])
+    assert plain["cache-control"] == ("" if folder == "media" else "private, no-cache")
+
+
+def test_a_static_file_that_a_view_names_is_kept_as_long_as_the_view_says(site: Stack) -> None:
+    served = accelerated(site, "/static/start/start.css", Cache_Control="private")
+    assert (served.status, served["cache-control"], served.repeated()) == (200, "private", [])
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/-/private/deep/a%20file.txt", 200),
+        ("/-/private/deep/", 404),
+        ("/-/private/none", 404),
+        ("/-/private/a%0ab", 404),
+        ("/-/private/deep/link", 403),
+        ("/-/private/way/hostname", 404),
+        ("/-/private/%2e%2e/db.sqlite3", 404),
+        ("/-/privateer", 404),
+    ],
+)
+def test_private_files_come_by_a_view_alone(site: Stack, target: str, status: int) -> None:
+    make = "mkdir -p deep && echo mine >'deep/a file.txt' && ln -sf ../../db.sqlite3 deep/link && ln -sfn /etc way"
+    site.exec("sh", "-c", f"cd /data/private && {make}")
+    assert accelerated(site, target).status == status
+    assert answer(site, target).status == 404
 
 
 def test_an_upload_that_is_not_there_is_a_page_and_no_download(site: Stack) -> None:

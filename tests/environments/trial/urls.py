@@ -149,6 +149,12 @@ def download(request: HttpRequest) -> FileResponse:
     return FileResponse(open(__file__, "rb"))
 
 
+def accelerated(request: HttpRequest) -> HttpResponse:
+    """An answer that names the file to send, in `to`; the rest of the query are headers."""
+    headers = request.GET.dict()
+    return HttpResponse(headers={"X-Accel-Redirect": headers.pop("to"), **headers})
+
+
 def plain(request: HttpRequest) -> HttpResponse:
     """The page of the logging benchmark."""
     return HttpResponse("plain\n", content_type="text/plain")
@@ -187,5 +193,6 @@ urlpatterns = [
     path("streaming/<int:good>", streaming),
     path("leave", leave),
     path("download", download),
+    path("accelerated", accelerated),
     *project_urls,
 ]
