@@ -1,8 +1,8 @@
 r"""Turns the bytes that a program writes to its log FIFO (a source) into tagged lines.
 
 A line is `TAG: [LEVEL: ]message`, or with LOG_FORMAT=json one JSON object with the field names of the Elastic Common
-Schema. Bytes that are not UTF-8, and control characters, are replaced, so that a line stays one line. A traceback
-becomes one record. A record longer than LINE bytes is split into marked pieces.
+Schema. Bytes that are not UTF-8, control characters and direction marks are replaced, so that a line stays one line
+and is shown as it is. A traceback becomes one record. A record longer than LINE bytes is split into marked pieces.
 """
 
 import re
@@ -28,7 +28,11 @@ CONTINUES = " [continues]"
 
 CLEAN = bytes(range(0x20, 0x7F)) + b"\n"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters, ends of lines, and characters that are invisible or turn the direction of the text after them, so
+# that a line would be shown in another order than it has. Two joiners (U+200C, U+200D) are part of words and emoji.
+CONTROL = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 LEVEL = re.compile(r"(debug|warning|error|critical|alert|emergency): ")
 NGINX_ERROR = re.compile(r"(?:[\d/]+ [\d:]+|nginx:) \[(\w+)\] (?:\d+#\d+: )?")
 NGINX_LEVELS = {"emerg": "emergency", "crit": "critical", "warn": "warning", "notice": "info"}
@@ -267,7 +271,7 @@ def encode(fields: dict) -> bytes:
     from json import dumps
 
     text = dumps(fields, ensure_ascii=False, separators=(",", ":"))
-    # Some readers take these characters for the end of a line.
+    # Some readers take a few of these characters for the end of a line.
     text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode(errors="replace") + b"\n"
 

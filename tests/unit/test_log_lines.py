@@ -68,12 +68,31 @@ def test_what_has_no_end_comes_when_nothing_follows() -> None:
         (b"\xff\xfe \xc3\xa9 \xe2\x82", "\ufffd\ufffd é \ufffd"),
         ("a\u2028b\x85c".encode(), "a\ufffdb\ufffdc"),
         (b"a\tb", "a b"),
+        # Shown, the text after a direction mark would come in another order.
+        ("a\u202egpj.exe\u202c".encode(), "a\ufffdgpj.exe\ufffd"),
+        (
+            "\u2066a\u2067b\u2068c\u2069d\u061ce\u200ef\u200f".encode(),
+            "\ufffda\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffd",
+        ),
+        ("\ufeffa\u200bb\u2060c\u206fd\ufffbe".encode(), "\ufffda\ufffdb\ufffdc\ufffdd\ufffde"),
+        # What is written from right to left, and what joins letters or emoji, stays.
+        (
+            "\u05e9\u05dc \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f680".encode(),
+            "\u05e9\u05dc \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f680",
+        ),
     ],
 )
 @pytest.mark.parametrize("tag", [*log_lines.JSON_SOURCES, "uwsgi"])
 def test_control_characters_and_broken_utf8_are_replaced(tag: str, raw: bytes, shown: str) -> None:
     assert text(tag, raw + b"\n") == [f"{tag}: {shown}"]
     assert [line["message"] for line in records(tag, raw + b"\n")] == [shown]
+
+
+def test_a_direction_mark_that_an_object_escapes_stays_escaped() -> None:
+    written = Source("django", json=True).take(b'{"message":"a\\u202eb","labels.name":"\\u2066"}\n')
+    assert b'"message":"a\\u202eb"' in written
+    assert b'"labels.name":"\\u2066"' in written
+    assert written.isascii()
 
 
 def test_the_level_is_the_sources_word() -> None:
