@@ -1,6 +1,7 @@
 """The name and port of a request: nginx and Django agree on them, and forms work on any port."""
 
 import json
+import re
 
 import pytest
 
@@ -51,12 +52,19 @@ def test_a_name_missing_doubled_or_broken_is_a_bad_request(site: Stack, host: st
         ("localhost:evil", "localhost"),
         ("localhost:1:2", "localhost"),
         ("localhost:123456", "localhost"),
+        ("localhost:99999", "localhost"),
+        ("localhost:65536", "localhost"),
+        ("localhost:0", "localhost"),
+        ("localhost:65535", "localhost:65535"),
+        ("localhost:59999", "localhost:59999"),
+        ("localhost:1", "localhost:1"),
+        ("localhost:008000", "localhost:8000"),
     ],
 )
 def test_django_sees_the_name_and_port_that_the_client_named(site: Stack, host: str, seen: str) -> None:
     request = json.loads(answer(site, "/show", host=host).body)
     assert request["host"] == seen
-    assert request["port"] == ("8000" if seen.endswith(":8000") else "80")
+    assert request["port"] == (seen.rpartition(":")[2] if re.search(r":\d+$", seen) else "80")
     assert request["url"] == f"http://{seen}/show"
     assert (request["scheme"], request["secure"]) == ("http", False)
 

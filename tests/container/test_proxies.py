@@ -189,6 +189,8 @@ def test_the_first_scheme_of_a_list_counts(balanced: Stack, said: str, scheme: s
         ("evil", NAME, "443"),
         ("evil:1:2", NAME, "443"),
         ("1234567", f"{NAME}:8443", "8443"),
+        ("99999", f"{NAME}:8443", "8443"),
+        ("0", NAME, "443"),
     ],
 )
 def test_the_port_is_the_proxys_word_then_the_host_headers(balanced: Stack, said: str, host: str, port: str) -> None:
