@@ -288,6 +288,13 @@ def test_requests_sent_at_once_are_answered_in_order(site: Stack) -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("kilobytes", [17, 60])
+def test_a_large_head_of_an_answer_is_whole(site: Stack, kilobytes: int) -> None:
+    given = answer(site, f"/many-headers/{kilobytes}")
+    assert (given.status, given.body) == (200, b"whole")
+    assert sum(name.startswith("x-many-") for name, _ in given.headers) == kilobytes
+
+
 def test_a_large_answer_is_complete(site: Stack) -> None:
     # Larger than what nginx keeps on disk of an answer.
     megabytes, received = 300, hashlib.sha256()

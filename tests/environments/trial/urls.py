@@ -155,6 +155,11 @@ def accelerated(request: HttpRequest) -> HttpResponse:
     return HttpResponse(headers={"X-Accel-Redirect": headers.pop("to"), **headers})
 
 
+def many_headers(request: HttpRequest, number: int) -> HttpResponse:
+    """An answer with that many headers of about 1,000 bytes each."""
+    return HttpResponse("whole", headers={f"X-Many-{place}": "x" * 985 for place in range(number)})
+
+
 def plain(request: HttpRequest) -> HttpResponse:
     """The page of the logging benchmark."""
     return HttpResponse("plain\n", content_type="text/plain")
@@ -194,5 +199,6 @@ urlpatterns = [
     path("leave", leave),
     path("download", download),
     path("accelerated", accelerated),
+    path("many-headers/<int:number>", many_headers),
     *project_urls,
 ]
