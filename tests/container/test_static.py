@@ -54,6 +54,10 @@ def test_every_style_sheet_and_script_of_the_admin_is_there(site: Stack) -> None
         assert answer(site, link).status == 200, link
 
 
+def test_text_is_said_to_be_utf_8(site: Stack) -> None:
+    assert answer(site, "/static/admin/img/README.txt")["content-type"] == "text/plain; charset=utf-8"
+
+
 def test_a_hashed_name_is_kept_for_a_year_and_any_other_is_asked_for_again(site: Stack, hashed: str) -> None:
     assert answer(site, hashed)["cache-control"] == "public, max-age=31536000, immutable"
     assert answer(site, PLAIN)["cache-control"] == "no-cache"

@@ -71,17 +71,17 @@ def test_an_upload_is_kept_in_the_data_volume_and_served(site: Stack, ada: Brows
     assert site.exec("stat", "-c", "%a %g", f"/data{address}") == "660 0"
     assert site.exec("stat", "-c", "%a", "/data/media/documents") == "2770"
     served = answer(site, address)
-    assert (served.status, served["content-type"], served.body) == (200, "text/plain", content)
+    assert (served.status, served["content-type"], served.body) == (200, "text/plain; charset=utf-8", content)
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "disposition"),
     [
-        ("page.html", "text/html", "attachment"),
-        ("page.htm", "text/html", "attachment"),
-        ("page.shtml", "text/html", "attachment"),
+        ("page.html", "text/html; charset=utf-8", "attachment"),
+        ("page.htm", "text/html; charset=utf-8", "attachment"),
+        ("page.shtml", "text/html; charset=utf-8", "attachment"),
         ("page.xhtml", "application/xhtml+xml", "attachment"),
-        ("page.HTML", "text/html", "attachment"),
+        ("page.HTML", "text/html; charset=utf-8", "attachment"),
         ("image.svg", "image/svg+xml", "attachment"),
         ("image.svgz", "image/svg+xml", "attachment"),
         ("data.xml", "text/xml", "attachment"),
@@ -97,7 +97,7 @@ def test_an_upload_is_kept_in_the_data_volume_and_served(site: Stack, ada: Brows
         ("film.mp4", "video/mp4", ""),
         ("song.mp3", "audio/mpeg", ""),
         ("paper.pdf", "application/pdf", ""),
-        ("note.txt", "text/plain", ""),
+        ("note.txt", "text/plain; charset=utf-8", ""),
     ],
 )
 def test_what_a_browser_would_run_is_downloaded(
@@ -141,6 +141,12 @@ def test_a_view_that_names_a_file_gives_it_headers_of_its_own(site: Stack, folde
     plain = accelerated(site, target)
     assert (plain.status, plain["content-disposition"], plain.repeated()) == (200, "attachment", [])
     assert plain["cache-control"] == ("" if folder == "media" else "private, no-cache")
+
+
+@pytest.mark.parametrize("said", ["text/plain; charset=iso-8859-1", "text/html; charset=utf-16", "text/css"])
+def test_the_charset_is_the_view_s_where_it_names_one(site: Stack, said: str) -> None:
+    site.exec("sh", "-c", "echo x >/data/private/note.txt")
+    assert accelerated(site, "/-/private/note.txt", Content_Type=said)["content-type"] == said
 
 
 def test_a_static_file_that_a_view_names_is_kept_as_long_as_the_view_says(site: Stack) -> None:
