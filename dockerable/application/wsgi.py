@@ -15,7 +15,7 @@ from django.http import HttpResponse
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from dockerable.application import harakiri
+from dockerable.application import harakiri, unknown_proxy
 from dockerable.application.request_path import as_sent
 from dockerable.application.uncaught import StartResponse, Streaming, failed
 from dockerable.ops.request_id import request_id
@@ -42,6 +42,8 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
         return [b"live\n"]
     harakiri.begin(environ)
     environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ["REQUEST_URI"])
+    if "DOCKERABLE_UNKNOWN_PROXY" in environ:
+        unknown_proxy.warn_of(environ.pop("DOCKERABLE_UNKNOWN_PROXY"))
     request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     try:
         answer = project(environ, start_response)

@@ -23,6 +23,8 @@ LOG = Path("/run/log")
 SNAPSHOT = Path("/run/snapshot")
 # The request that each worker is serving.
 WORKERS = Path("/run/workers")
+# Its time is that of the last warning about a proxy that is not trusted.
+PROXY_WARNING = Path("/run/proxy-warning")
 NGINX_CONFIGURATION = Path("/run/nginx/nginx.conf")
 NGINX_PID = Path("/run/nginx.pid")
 UWSGI_FIFO = Path("/run/uwsgi.fifo")

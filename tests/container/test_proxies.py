@@ -31,6 +31,8 @@ FORGED = {
     "X_Forwarded_For": "6.6.6.6",
     "X_Forwarded_Proto": "https",
 }
+# What is logged of a peer that is not trusted.
+WARNED = "warning: X-Forwarded-Proto of .* is ignored"
 # The other side of the container's own loopback: a client that is nobody's proxy.
 FROM_INSIDE = """
 import json, sys, urllib.request
@@ -42,7 +44,7 @@ print(urllib.request.urlopen(request).read().decode())
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
     stack = Stack.trial()
-    stack.allowed = [r"django\.security\.csrf.*: Forbidden"]
+    stack.allowed = [r"django\.security\.csrf.*: Forbidden", WARNED]
     return stack
 
 
@@ -58,7 +60,7 @@ def balanced(site: Stack, gateway: str) -> Iterator[Stack]:
     length = inspect(site.name)["NetworkSettings"]["IPPrefixLen"]
     network = ipaddress.ip_network(f"{gateway}/{length}", strict=False)
     stack = Stack.trial({"NGINX_SERVER_NAME": NAME, "TRUSTED_PROXIES": f"{network} 10.1.0.0/16"})
-    stack.allowed = [r"django\.security\.csrf.*: Forbidden"]
+    stack.allowed = [r"django\.security\.csrf.*: Forbidden", WARNED]
     try:
         yield stack.up()
         assert not stack.trouble(), stack.report()
@@ -105,6 +107,10 @@ def test_a_neighbour_that_is_not_trusted_is_not_believed(balanced: Stack) -> Non
     headers = json.dumps({**FORGED, "Host": NAME})
     request = json.loads(balanced.exec("python3", "-c", FROM_INSIDE, headers))
     assert_nothing_forged(request, "127.0.0.1", NAME)
+    # A trusted proxy that sends the same is not warned of.
+    seen(balanced, X_Forwarded_Proto="https")
+    balanced.says("TRUSTED_PROXIES=127.0.0.1")
+    assert len(re.findall(WARNED, balanced.logs())) == 1
 
 
 def test_a_trusted_proxy_may_say_nothing(balanced: Stack, gateway: str) -> None:
@@ -218,3 +224,10 @@ def test_a_form_passes_a_tls_balancer(balanced: Stack, origin: str, port: dict[s
 def test_a_form_over_https_is_refused_where_the_scheme_is_not_believed(site: Stack) -> None:
     browser = Browser(site, "https://localhost", {"X-Forwarded-Proto": "https"})
     assert browser.submit("/admin/login/", {"username": "nobody", "password": "wrong"}).status_code == 403
+
+
+def test_the_variable_that_such_a_proxy_lacks_is_logged_once(site: Stack, gateway: str) -> None:
+    for _ in range(8):
+        assert "DOCKERABLE_UNKNOWN_PROXY" not in seen(site, host="localhost", X_Forwarded_Proto="https")["meta"]
+    assert site.says(f"TRUSTED_PROXIES={gateway}")
+    assert len(re.findall(WARNED, site.logs())) == 1
