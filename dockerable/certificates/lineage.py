@@ -83,6 +83,9 @@ def why_reissue(request: Request) -> str:
         return f"the stored certificate is of {server or 'an unknown server'}, wanted is one of {request.server}"
     if pair.expired:
         return "the stored certificate has expired"
+    # An authority may give a leaf alone: asking again would only get the same.
+    if not pair.chained and pair.others:
+        return "the stored certificate has the chain of another authority"
     return ""
 
 

@@ -1,8 +1,8 @@
 """Pairs, certificate chains with their keys: reads and checks PEM files, and makes temporary self-signed pairs."""
 
 import datetime
-import itertools
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,21 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
-from dockerable.certificates import clock
+from dockerable.certificates import clock, openssl, pem
 from dockerable.certificates.request import address
 
 TEMPORARY = "temporary certificate"
 TEMPORARY_DAYS = 90
+# nginx takes such signatures, and no client does.
+WEAK_HASHES = {
+    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5",
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1",
+    SignatureAlgorithmOID.DSA_WITH_SHA1: "SHA-1",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
+}
 
 
 class Broken(Exception):
@@ -25,7 +33,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate chain and its key, checked to belong together."""
+    """A certificate chain and its key in normal form (PEM), checked to belong together and to be taken by OpenSSL."""
 
     chain: bytes
     key: bytes
@@ -38,26 +46,25 @@ class Pair:
 
     @classmethod
     def parse(cls, chain: bytes, key: bytes) -> "Pair":
-        """Check that each certificate is issued by the next, and that the key is the leaf's. Raises Broken."""
-        try:
-            certificates = x509.load_pem_x509_certificates(chain)
-            pair = cls(chain, key, certificates[0])
-            # cryptography parses these only on access, so errors in them show here.
-            _ = pair.names, pair.leaf.public_key(), [(one.subject, one.issuer) for one in certificates]
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
-            raise Broken("does not parse: its chain is empty, truncated or no PEM") from None
-        if chain.count(b"-----BEGIN CERTIFICATE-----") != len(certificates):
-            raise Broken("does not parse: its chain is truncated")
-        try:
-            private = serialization.load_pem_private_key(key, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise Broken("does not parse: its key is empty, truncated, encrypted or no PEM") from None
-        if private.public_key() != pair.leaf.public_key():
-            raise Broken("has a key that does not belong to it")
-        for below, above in itertools.pairwise(certificates):
-            if below.issuer != above.subject:
-                raise Broken("has a chain in which one certificate was not issued by the next")
-        return pair
+        """Check two files' contents, and bring them into normal form. Raises Broken.
+
+        The leaf is the certificate that belongs to the key; it is put first, and what is there twice is left out. The
+        others are left in their order, which clients do not mind.
+        """
+        certificates = parse_chain(chain)
+        private = parse_key(key)
+        leaf = find_leaf(certificates, private)
+        certificates = [*dict.fromkeys([leaf, *certificates])]
+        for one in certificates:
+            if one.subject != one.issuer and (weak := weak_signature(one)):
+                which = "is" if one == leaf else f"has a chain in which {name_of(one.subject)} is"
+                raise Broken(f"{which} signed with {weak}, which clients refuse (remedy: another one, with SHA-256)")
+        # The key stays as it is where OpenSSL takes it: its normal form does not say that it is for RSA-PSS alone.
+        for form in (key, pem.key(private)):
+            pair = cls(pem.chain(certificates), form, leaf)
+            if not (reason := openssl.refusal(pair.chain, pair.key)):
+                return pair
+        raise Broken(f"is refused by OpenSSL: {reason}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,8 +72,18 @@ class Pair:
         return names_of(self.leaf)
 
     @property
+    def others(self) -> list[x509.Certificate]:
+        """The chain without the leaf."""
+        return x509.load_pem_x509_certificates(self.chain)[1:]
+
+    @property
+    def chained(self) -> bool:
+        """Whether the leaf certificate's issuer is in the chain, or the leaf is its own issuer."""
+        return self.leaf.issuer in [one.subject for one in (self.leaf, *self.others)]
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the chain and the key as their files hold them, in hexadecimal."""
+        """SHA-256 of the chain and the key as nginx gets them, in hexadecimal."""
         digest = hashes.Hash(hashes.SHA256())
         digest.update(self.chain + self.key)
         return digest.finalize().hex()
@@ -91,6 +108,53 @@ class Pair:
         return [name for name in names if not covers(self.names, name)]
 
 
+def parse_chain(chain: bytes) -> list[x509.Certificate]:
+    """The certificates of a file, at least one. Raises Broken."""
+    try:
+        certificates = pem.certificates(chain)
+        if not certificates:
+            raise ValueError
+        # cryptography parses these only on access, so errors in them show here.
+        _ = names_of(certificates[0]), [(one.subject, one.issuer) for one in certificates]
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise Broken("does not parse: its chain is empty, truncated or no PEM") from None
+    if pem.truncated(chain):
+        raise Broken("does not parse: its chain is truncated")
+    return certificates
+
+
+def parse_key(key: bytes) -> PrivateKeyTypes:
+    """The private key of a file. Raises Broken."""
+    try:
+        return serialization.load_pem_private_key(key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Broken("does not parse: its key is empty, truncated, encrypted or no PEM") from None
+
+
+def find_leaf(certificates: list[x509.Certificate], private: PrivateKeyTypes) -> x509.Certificate:
+    """The certificate that belongs to the key: the first, or a later one that is no authority's. Raises Broken."""
+    public = private.public_key()
+    with suppress(ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        for one in certificates:
+            if one.public_key() == public and (one == certificates[0] or not is_authority(one)):
+                _ = names_of(one)
+                return one
+    raise Broken("has a key that does not belong to it")
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether a certificate may issue others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def weak_signature(certificate: x509.Certificate) -> str:
+    """The hash of a certificate's signature if clients refuse it, else empty."""
+    return WEAK_HASHES.get(certificate.signature_algorithm_oid, "")
+
+
 def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
     """A certificate's subject alternative names: DNS names, then addresses."""
     try:
@@ -103,7 +167,12 @@ def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
 
 def issuer_of(leaf: x509.Certificate) -> str:
     """A certificate's issuer as an RFC 4514 string, without backslashes."""
-    return leaf.issuer.rfc4514_string().replace("\\", "")
+    return name_of(leaf.issuer)
+
+
+def name_of(name: x509.Name) -> str:
+    """A subject or issuer as an RFC 4514 string, without backslashes."""
+    return name.rfc4514_string().replace("\\", "")
 
 
 def has_expired(leaf: x509.Certificate) -> bool:
@@ -149,8 +218,4 @@ def make_temporary(names: Iterable[str]) -> Pair:
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Pair(
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        certificate,
-    )
+    return Pair(pem.chain([certificate]), pem.key(key), certificate)

@@ -63,6 +63,11 @@ class Program:
         # Monotonic seconds of the next check for a renewal, and of the next check of what nginx serves.
         self.next_check = self.next_ask = 0.0
 
+    @property
+    def name(self) -> str:
+        """The stored or mounted certificate in messages."""
+        return str(self.request.own[0]) if self.request.own else "the stored certificate"
+
     def keep(self) -> NoReturn:
         """Main loop: every LOOK seconds install the best pair, renew when due, publish the status."""
         if pair := served.in_use():
@@ -90,15 +95,21 @@ class Program:
         Raises Refused if the mounted certificate cannot be used and only a temporary one could replace it.
         """
         pair, problem = served.best(self.request)
-        if self.request.own and problem != self.problem:
-            self.problem = problem
-            if problem:
-                log.error("%s %s", self.request.own[0], problem)
+        # What is wrong with a stored one is logged with the order that replaces it.
+        said = problem if self.request.own or "refused by nginx" in problem else ""
+        if said != self.problem:
+            self.problem = said
+            if said:
+                log.error("%s %s", self.name, said)
         if problem and self.request.own and pair.temporary:
             raise Refused(BAD_DATA)
+        before = served.in_use()
         if not served.install(pair):
             return False
-        reload_nginx()
+        if (reason := reload_nginx()) and before:
+            served.install(before)
+            served.refuse(pair, reason)
+            return False
         self.log_served()
         return True
 
@@ -111,6 +122,12 @@ class Program:
         what = "a temporary certificate" if pair.temporary else f"a certificate of {pairs.issuer_of(pair.leaf)}"
         until = clock.rfc3339(pair.leaf.not_valid_after_utc)
         log.info("nginx has %s for %s, valid until %s", what, " ".join(pair.names), until)
+        if not pair.chained:
+            log.warning(
+                "%s comes without the certificate of its issuer %s: clients that do not have that one refuse the site "
+                "(remedy: append the authority's chain)",
+                *(self.name, pairs.issuer_of(pair.leaf)),
+            )
 
     def warn_of_own(self, file: Path) -> None:
         """Warn once a day if the mounted certificate in `file` lacks names, has expired or expires soon."""
@@ -189,13 +206,15 @@ def check_interval(lifetime: datetime.timedelta) -> float:
     return max(LEAST_SECONDS_BETWEEN_CHECKS, min(seconds, MOST_SECONDS_BETWEEN_CHECKS))
 
 
-def reload_nginx() -> None:
-    """Make nginx load the pair that it was given; log why if it refuses."""
+def reload_nginx() -> str:
+    """Make nginx load the pair that it was given. Logs and returns why nginx refuses; empty if it does not."""
     # After `docker exec -u UID` this process may not signal nginx. The supervised program then notices that nginx still
     # serves the old pair, and reloads it.
+    reason = ""
     with suppress(PermissionError):
         if reason := nginx.reload():
             log.error("nginx refuses its configuration, it serves on with the old one: %s", reason)
+    return reason
 
 
 def settle(request: Request) -> None:

@@ -99,6 +99,8 @@ def find(request: Request) -> Status:
     problem, leaf = "", None
     try:
         pair = pairs.Pair.read(*request.own) if request.own else lineage.stored(request)
+        if refused := served.refusal(pair):
+            raise pairs.Broken(refused)
         leaf = pair.leaf
         if missing := pair.uncovered(request.names):
             problem = f"does not cover {', '.join(missing)}"

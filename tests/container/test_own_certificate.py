@@ -1,5 +1,6 @@
 """A mounted certificate (TLS_CERTIFICATE): served, reloaded when it changes, never written."""
 
+import datetime
 import os
 import re
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.acme import NAMES, TlsStack, key_pem, pem, self_made
 from tests.support.lineage import Authority
@@ -34,11 +37,15 @@ class Folder:
         path.write_bytes(content)
         path.chmod(mode if os.getuid() == 0 else mode | 0o004)
 
+    def put_both(self, chain: bytes, key: bytes) -> None:
+        """Put a chain and its key there."""
+        self.put(KEY, key)
+        self.put(CHAIN, chain)
+
     def renew(self, names: tuple[str, ...] = NAMES, days: float = 60) -> x509.Certificate:
         """Put another pair there; its leaf."""
         chain, key, leaf = self.make(names, days)
-        self.put(CHAIN, chain)
-        self.put(KEY, key)
+        self.put_both(chain, key)
         return leaf
 
 
@@ -74,6 +81,32 @@ def site(folder: Folder) -> Iterator[TlsStack]:
 
 def is_served(stack: TlsStack, leaf: x509.Certificate) -> None:
     wait_until(lambda: stack.served() == leaf, 15, 0.2)
+
+
+def start_nginx_again(stack: TlsStack) -> None:
+    """End nginx, and wait until it has started again and answers."""
+    before = stack.exec("cat", "/run/nginx.pid")
+    stack.exec("sh", "-c", "kill -TERM $(cat /run/nginx.pid)")
+    wait_until(lambda: stack.exec("cat", "/run/nginx.pid", check=False) not in ("", before), 15)
+    stack.wait_healthy()
+
+
+def small_key(authority: Authority) -> tuple[bytes, bytes]:
+    """A chain for all names, and its key of 1024 bits."""
+    key, now = rsa.generate_private_key(65537, 1024), datetime.datetime.now(datetime.UTC)
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(authority[0].subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=60))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in NAMES]), critical=False)
+        .sign(authority[1], hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem(leaf) + pem(authority[0]), key.private_bytes(serialization.Encoding.PEM, *plain)
 
 
 def lines(stack: TlsStack, word: str) -> list[str]:
@@ -127,6 +160,30 @@ def test_a_broken_replacement_is_said_once_and_not_used(site: TlsStack, folder: 
     is_served(site, leaf)
 
 
+def test_a_chain_that_only_python_parses_is_mended(site: TlsStack, folder: Folder) -> None:
+    chain, key, leaf = folder.make()
+    joined = chain.replace(b"-----\n-----", b"----------")
+    assert joined != chain
+    folder.put_both(joined, key)
+    is_served(site, leaf)
+    start_nginx_again(site)
+    assert site.served() == leaf
+    status = site.status()
+    assert (status["state"], status["problem"]) == ("ok", "")
+
+
+def test_a_key_that_openssl_refuses_leaves_nginx_what_works(site: TlsStack, folder: Folder) -> None:
+    old = site.served()
+    folder.put_both(*small_key(folder.authority))
+    said = "is refused by OpenSSL: its key is too small (remedy: ECDSA, or RSA with at least 2048 bits)"
+    wait_until(lambda: lines(site, said), 15)
+    assert lines(site, said) == [f"certbot: error: {CHAIN} {said}"]
+    start_nginx_again(site)
+    assert site.served() == old
+    status = site.status()
+    assert (status["state"], status["problem"]) == ("failing", said)
+
+
 def test_one_that_expires_soon_is_served_with_a_warning(site: TlsStack, folder: Folder) -> None:
     is_served(site, folder.renew(days=20.5))
     wait_until(lambda: lines(site, "warning: "), 10)
@@ -152,8 +209,9 @@ Change = Callable[[Folder], object]
         (lambda one: (one.place / "site.key").unlink(), 66, f"TLS_CERTIFICATE_KEY={KEY} does not exist"),
         (lambda one: one.put(KEY, one.make()[1]), 65, f"{CHAIN} has a key that does not belong to it"),
         (lambda one: one.put(CHAIN, b"nothing\n"), 65, f"{CHAIN} does not parse: its chain is empty"),
+        (lambda one: one.put_both(*small_key(one.authority)), 65, f"{CHAIN} is refused by OpenSSL: its key is too sm"),
     ],
-    ids=["missing", "mismatched", "no PEM"],
+    ids=["missing", "mismatched", "no PEM", "small key"],
 )
 def test_one_that_cannot_be_used_ends_the_start_with_the_reason(
     change: Change,

@@ -33,6 +33,7 @@ class Host:
 
     place: Path
     reloads: int = 0
+    refuses: str = ""
     serves: x509.Certificate | None = None
 
     def calls(self) -> list[str]:
@@ -44,6 +45,10 @@ class Host:
         """The program of a site that asks Pebble."""
         given = {"ACME_SERVER": DIRECTORY, **given}
         return Program(wanted(**given), values(**given))
+
+    def test(self, _: Path) -> str:
+        """What nginx says of a pair that it does not use yet."""
+        return self.refuses
 
     def reload(self) -> str:
         """nginx serves what it was given by now."""
@@ -68,6 +73,7 @@ def simulated(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         monkeypatch.setattr(places, name, place / name.lower())
     monkeypatch.setattr(places, "CERTBOT_LOG", place / "no log")
     monkeypatch.setattr(nginx, "reload", made.reload)
+    monkeypatch.setattr(nginx, "refusal", made.test)
     monkeypatch.setattr(served, "ask_nginx", lambda _: made.serves)
     monkeypatch.setattr(orders, "diagnose", lambda *_: ["a finding"])
     monkeypatch.setattr(program, "SETTLING", 0)

@@ -8,7 +8,7 @@ import pytest
 from dockerable.certificates import lineage, orders
 from dockerable.certificates.pairs import Broken
 from dockerable.container import places
-from tests.support.acme import DIRECTORY
+from tests.support.acme import DIRECTORY, pem, self_made
 from tests.support.certificates import NAMES, made_up, values, wanted
 from tests.support.certificates import lineage as make
 from tests.support.lineage import Lineage
@@ -33,6 +33,9 @@ FAULTS: dict[str, Callable[[Lineage], object]] = {
     "does not parse: its chain is truncated": lambda one: one.cut("fullchain", 0.8),
     "does not parse: its key is empty, truncated, encrypted or no PEM": lambda one: one.cut("privkey", 0.5),
     "has a key that does not belong to it": lambda one: one.file("privkey").write_bytes(made_up().key),
+    "has the chain of another authority": lambda one: one.file("fullchain").write_bytes(
+        one.file("cert").read_bytes() + pem(self_made(["another"], authority=True)[0])
+    ),
     "has a renewal configuration without cert, privkey, chain, fullchain, renewalparams ({conf})": lambda one: (
         one.conf.write_text("")
     ),
@@ -83,6 +86,24 @@ def test_one_for_other_names_or_another_time_is_replaced(
 ) -> None:
     make(folder, names, days=days)
     assert lineage.why_reissue(REQUEST) == f"the stored certificate {said}"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda chain: chain.replace(b"-----\n-----", b"----------"),
+        lambda chain: chain[: chain.index(b"-----END")] + b"-----END CERTIFICATE-----\n",
+        lambda chain: chain + b"text",
+    ],
+    ids=["joined", "leaf alone", "text"],
+)
+def test_one_that_can_be_mended_is_mended_and_not_replaced(edit: Callable[[bytes], bytes], folder: Path) -> None:
+    file = make(folder).file("fullchain")
+    before = file.read_bytes()
+    file.write_bytes(edit(before))
+    assert file.read_bytes() != before
+    assert lineage.why_reissue(REQUEST) == ""
+    assert before.startswith(lineage.stored(REQUEST).chain)
 
 
 def test_none_at_all_is_said_as_such(folder: Path) -> None:

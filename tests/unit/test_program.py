@@ -114,6 +114,14 @@ def test_an_own_certificate_that_cannot_be_used_ends_a_start(
     assert served.in_use() is None
 
 
+def test_an_own_certificate_that_nginx_refuses_ends_a_start(main: Any, host: Host) -> None:
+    host.refuses = "no"
+    variables = host.own()
+    said = f"error: {variables['TLS_CERTIFICATE']} is refused by nginx: no\n"
+    assert main("install", **variables) == (65, said, "")
+    assert served.in_use() is None
+
+
 def test_an_own_certificate_is_not_renewed(main: Any, host: Host) -> None:
     variables = host.own()
     status, out, err = main("renew", **variables)

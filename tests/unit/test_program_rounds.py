@@ -10,7 +10,7 @@ import pytest
 
 from dockerable.certificates import backoff, clock, pairs, program, served
 from dockerable.container import nginx, places
-from tests.support.acme import DIRECTORY
+from tests.support.acme import DIRECTORY, pem
 from tests.support.certificate_host import Host, Lines, log_lines, simulated
 from tests.support.certificates import NAMES, lineage, made_up, write
 
@@ -162,6 +162,65 @@ def test_a_broken_replacement_of_an_own_certificate_is_said_once_and_not_used(ho
         one.look()
         assert lines() == []
     assert host.calls() == []
+
+
+@pytest.mark.parametrize("when", ["before the switch", "after it"])
+def test_what_nginx_refuses_does_not_replace_what_works(
+    host: Host, lines: Lines, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    variables = host.own()
+    file = variables["TLS_CERTIFICATE"]
+    one = host.program(**variables)
+    one.look()
+    good = served.in_use()
+    lines()
+    with monkeypatch.context() as patched:
+        if when == "before the switch":
+            host.refuses = "no"
+        else:
+            patched.setattr(nginx, "reload", lambda: "no")
+        bad = made_up()
+        write(bad, Path(file).parent)
+        for _ in range(3):
+            one.next_ask = 0.0
+            one.look()
+    host.refuses = ""
+    said = [f"error: {file} is refused by nginx: no"]
+    if when == "after it":
+        said = ["error: nginx refuses its configuration, it serves on with the old one: no", *said]
+    assert lines() == said
+    assert served.in_use() == good
+    status = json.loads(places.CERTIFICATE_STATUS.read_text())
+    assert (status["state"], status["problem"]) == ("failing", "is refused by nginx: no")
+    monkeypatch.setattr(served, "RETRY", 0)
+    one.look()
+    assert served.in_use() == bad
+
+
+def test_a_stored_one_that_nginx_refuses_is_said_and_not_ordered_again(host: Host, lines: Lines) -> None:
+    lineage(places.LETSENCRYPT)
+    host.refuses = "no"
+    one = host.program()
+    for _ in range(2):
+        one.look()
+    assert [line for line in lines() if "error" in line] == ["error: the stored certificate is refused by nginx: no"]
+    assert "certonly" not in "".join(host.calls())
+    pair = served.in_use()
+    assert pair and pair.temporary
+
+
+def test_a_leaf_without_its_chain_is_served_with_a_warning(host: Host, lines: Lines) -> None:
+    pair = made_up()
+    variables = host.own(chain=pem(pair.leaf), key=pair.key)
+    one = host.program(**variables)
+    for _ in range(2):
+        one.look()
+    assert [line for line in lines() if "warning" in line] == [
+        f"warning: {variables['TLS_CERTIFICATE']} comes without the certificate of its issuer CN=an authority: clients "
+        "that do not have that one refuse the site (remedy: append the authority's chain)"
+    ]
+    given = served.in_use()
+    assert given and given.leaf == pair.leaf
 
 
 def test_an_own_certificate_that_breaks_under_a_temporary_one_ends_the_program(host: Host, lines: Lines) -> None:

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from dockerable.certificates import pairs, served
 from dockerable.certificates.pairs import Pair
+from dockerable.container import nginx as nginx_program
 from dockerable.container import places
 from tests.support.certificates import NAMES, made_up, wanted, write
 
@@ -19,6 +20,7 @@ from tests.support.certificates import NAMES, made_up, wanted, write
 def folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("LETSENCRYPT", "TLS"):
         monkeypatch.setattr(places, name, tmp_path / name.lower())
+    monkeypatch.setattr(nginx_program, "refusal", lambda _: "")
 
 
 def store(pair: Pair, folder: str = f"live/{NAMES[0]}") -> Pair:
@@ -79,6 +81,33 @@ def test_a_temporary_one_is_kept_until_the_names_change() -> None:
     assert served.best(wanted())[0] == first
     for names in ("a.test", f"{NAMES[0]} a.test"):
         assert served.best(wanted(NGINX_SERVER_NAME=names))[0].names == tuple(names.split())
+
+
+def test_what_nginx_refuses_never_becomes_current_and_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = made_up(), store(made_up())
+    served.install(good)
+    tested: list[Path] = []
+
+    def refuse(configuration: Path) -> str:
+        tested.append(configuration)
+        return "no" if len(tested) == 1 else ""
+
+    monkeypatch.setattr(nginx_program, "refusal", refuse)
+    for _ in range(3):
+        assert served.best(wanted()) == (good, "is refused by nginx: no")
+    assert len(tested) == 1
+    folder = tested[0].parent
+    assert Pair.read(folder / "fullchain.pem", folder / "privkey.pem") == bad
+    assert f"ssl_certificate {folder}/fullchain.pem;" in tested[0].read_text()
+    assert served.in_use() == good
+    monkeypatch.setattr(served, "RETRY", 0)
+    assert served.best(wanted()) == (bad, "")
+
+
+def test_a_spare_that_nginx_refuses_is_no_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    store(made_up(days=20), "live/www.example.test")
+    monkeypatch.setattr(nginx_program, "refusal", lambda _: "no")
+    assert served.best(wanted())[0].temporary
 
 
 def test_only_another_pair_is_given_to_nginx() -> None:
