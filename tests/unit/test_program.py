@@ -228,7 +228,8 @@ def test_a_stop_kills_the_group_at_once(host: Host) -> None:
         "signal.signal(signal.SIGTERM, program.stop)\n"
         "child = subprocess.Popen(['sleep', '60'])\n"
         "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
+        # A signal just before a sleep is handled after it.
+        "while True: time.sleep(0.1)\n"
     )
 
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True)
