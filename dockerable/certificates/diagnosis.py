@@ -1,4 +1,4 @@
-"""Looks for reasons why an order may fail: names that lead elsewhere, an unreachable authority, a wrong clock.
+"""Looks for reasons why an order may have failed: names that lead elsewhere, an unreachable authority, a wrong clock.
 
 The findings are only logged, since they may be wrong: many hosts cannot reach their own public name (hairpin NAT).
 """

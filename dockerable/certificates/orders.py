@@ -26,8 +26,6 @@ def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool =
     command = issue_command(request, values) if why else renew_command(request, now=now)
     if why:
         log.info("%s; asking %s", why, request.server)
-        for finding in diagnose(request, values):
-            log.info("note: %s", finding)
         set_aside_unusable(request)
     good, output = run(command, lock)
     if not good and account_is_lost(output):
@@ -36,6 +34,8 @@ def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool =
         # Not `renew`, which would use the account that the lineage was made with.
         good, output = run(issue_command(request, values), lock)
     if not good:
+        for finding in diagnose(request, values):
+            log.info("note: %s", finding)
         return reason(output)
     if why := lineage.why_reissue(request):
         # Reported as a failure, so that the back-off applies: otherwise the same order would be repeated endlessly.
