@@ -21,6 +21,8 @@ FIRST_BACKOFF = datetime.timedelta(minutes=15)
 LONGEST_BACKOFF = datetime.timedelta(days=1)
 # The longest wait in seconds, whatever an authority's Retry-After, or a file written under a wrong clock, says.
 LONGEST_WAIT = datetime.timedelta(days=7).total_seconds()
+# No time after this one, in seconds since the epoch, can be shown: the end of the year 9999.
+LATEST = 253402300799
 # How many tries that were killed are repeated at once; after more, the back-off applies.
 UNFINISHED_AT_ONCE = 2
 
@@ -38,14 +40,21 @@ class Attempts:
 
     @classmethod
     def load(cls, request: Request) -> "Attempts":
-        """Read the file; new Attempts if there is none, or if it is about another certificate."""
-        with suppress(OSError, ValueError, TypeError):
+        """Read the file; new Attempts if there is none that makes sense, or if it is about another certificate."""
+        with suppress(OSError, ValueError, TypeError, RecursionError):
             found = cls(**json.loads((places.LETSENCRYPT / "attempts.json").read_text()))
-            counted = (found.failures, found.unfinished, found.last, found.next)
-            if found.wanted == cls.want(request) and all(isinstance(value, int | float) for value in counted):
-                found.next = min(found.next, clock.now().timestamp() + LONGEST_WAIT)
+            found.next = min(found.next, clock.now().timestamp() + LONGEST_WAIT)
+            if found.wanted == cls.want(request) and found.makes_sense:
                 return found
         return cls(wanted=cls.want(request))
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether all is of its type, and counts and times are between 0 and LATEST."""
+        counted = (self.failures, self.unfinished, self.last, self.next)
+        return isinstance(self.error, str) and all(
+            isinstance(value, int | float) and 0 <= value <= LATEST for value in counted
+        )
 
     @staticmethod
     def want(request: Request) -> str:

@@ -112,3 +112,28 @@ def test_no_file_of_attempts_stops_renewals_for_good(tmp_path: Path, field: str,
     (tmp_path / "attempts.json").write_text(json.dumps({"wanted": Attempts.want(request), field: value}))
     found = Attempts.load(request)
     assert found.next == (NOW.timestamp() + expected if expected else 0)
+
+
+@pytest.mark.parametrize("field", ["last", "next", "failures", "unfinished"])
+@pytest.mark.parametrize("value", ["soon", None, [], -1, -1e30, 1e30, 10**40, float("inf"), float("nan")], ids=repr)
+def test_absurd_attempts_are_none_or_bounded(tmp_path: Path, field: str, value: Any) -> None:
+    request = wanted()
+    (tmp_path / "attempts.json").write_text(json.dumps({"wanted": Attempts.want(request), "error": "no", field: value}))
+    found = Attempts.load(request)
+    if field == "next" and found.error:
+        assert found.next == NOW.timestamp() + 7 * 86400
+    else:
+        assert found == Attempts(Attempts.want(request))
+    for time in (found.last, found.next):
+        assert clock.rfc3339(time)
+    found.begin()
+    found.failed("no", 0)
+
+
+@pytest.mark.parametrize("error", [5, None, ["no"]])
+def test_an_error_that_is_no_text_makes_no_sense(tmp_path: Path, error: Any) -> None:
+    request = wanted()
+    (tmp_path / "attempts.json").write_text(
+        json.dumps({"wanted": Attempts.want(request), "failures": 1, "error": error})
+    )
+    assert Attempts.load(request) == Attempts(Attempts.want(request))
