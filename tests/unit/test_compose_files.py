@@ -39,3 +39,11 @@ def test_every_compose_file_gives_a_stop_the_time_that_it_may_take() -> None:
     assert len(services) >= 2
     for file, service in services:
         assert seconds < int(service["stop_grace_period"].removesuffix("s")), file
+
+
+def test_both_ways_to_build_hand_on_every_argument_of_the_build() -> None:
+    house = ROOT / "dockerable"
+    wanted = set(re.findall(r"^ARG (\w+)", (house / "Dockerfile").read_text(), re.M))
+    file = yaml.safe_load((house / "docker-compose-build-only.yml").read_text())
+    assert set(file["services"]["web"]["build"]["args"]) == wanted
+    assert set(re.findall(r"--build-arg (\w+)", (house / "ctl").read_text())) == wanted

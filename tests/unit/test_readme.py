@@ -75,7 +75,7 @@ def test_every_variable_that_anything_reads_is_in_the_table() -> None:
     # Handed through from ctl to the build.
     read -= {"HOST_CA", "SOURCE", "REVISION", "VERSION"}
     assert read <= set(variables.VARIABLES)
-    owners = {"project": read, "host": read | {"CERTBOT_PLUGINS", "DEBIAN_MIRROR"}}
+    owners = {"project": read, "host": read | {"DEBIAN_MIRROR"}}
     for owner, readers in owners.items():
         named = {name for name, variable in variables.VARIABLES.items() if variable.owner == owner}
         # What the image sets for every project.
