@@ -13,7 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from dockerable.container import places
 from dockerable.container.exit_status import CANNOT_CREATE, TRY_LATER, USAGE
@@ -40,21 +41,35 @@ class FirstSignal:
     """A handler that raises Stopped once: what is then done is not to be interrupted by another signal."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = 0
+        self.put_off = False
 
     def __call__(self, number: int, _: object) -> None:
         """Called by Python."""
         if not self.came:
-            self.came = True
-            raise Stopped(number)
+            self.came = number
+            if not self.put_off:
+                raise Stopped(number)
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Raise Stopped only after the block, for a signal that came first within it."""
+        before, self.put_off = self.came, True
+        try:
+            yield
+        finally:
+            self.put_off = False
+        if self.came and not before:
+            raise Stopped(self.came)
 
 
-def handle_signals() -> None:
+def handle_signals() -> FirstSignal:
     """Have the first of SIGNALS raise Stopped, except what this program was started to ignore, as by nohup."""
     handler = FirstSignal()
     for one in SIGNALS:
         if one == signal.SIGALRM or signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, handler)
+    return handler
 
 
 def say(message: str) -> None:
@@ -100,34 +115,38 @@ def make_folders() -> None:
 
 def take(lock: int) -> bool:
     """Lock the file of this descriptor. Returns whether no other held it for longer than PATIENCE. Raises Stopped."""
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     try:
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except Stopped as stopped:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if stopped.number == signal.SIGALRM:
             return False
         raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     return True
 
 
-def run(command: list[str], environ: Mapping[str, str]) -> int:
+def run(command: list[str], environ: Mapping[str, str], handler: FirstSignal) -> int:
     """Run certbot, for LIMIT at most. Returns its exit status as a shell tells it. Raises Stopped once it has ended."""
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
-    # Descriptors that this program was given reach certbot, such as the lock of the certificate program, which then
-    # lasts as long as certbot does. Those opened here are closed.
-    process = subprocess.Popen(command, env=environ, close_fds=False)
+    process = None
     try:
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+        # A certbot that has started is known here, so that a signal ends it too.
+        with handler.later():
+            # Descriptors that this program was given reach certbot, such as the lock of the certificate program, which
+            # then lasts as long as certbot does. Those opened here are closed.
+            process = subprocess.Popen(command, env=environ, close_fds=False)
         status = process.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     except Stopped as stopped:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         timed_out = stopped.number == signal.SIGALRM
-        end(process, signal.SIGTERM if timed_out else stopped.number)
-        if timed_out:
+        if process:
+            end(process, signal.SIGTERM if timed_out else stopped.number)
+        if process and timed_out:
             return KILLED if process.returncode == -signal.SIGKILL else TIMED_OUT
         raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     return status if status >= 0 else 128 - status
 
 
@@ -146,10 +165,11 @@ def open_to_group() -> None:
 
     The container's next uid, which has the same group, must be able to go on.
     """
-    subprocess.run(["chmod", "-R", "-f", "g+rwX", places.LETSENCRYPT], check=False)
+    # In a group of its own, which Ctrl-C does not reach.
+    subprocess.run(["chmod", "-R", "-f", "g+rwX", places.LETSENCRYPT], check=False, process_group=0)
 
 
-def run_alone(arguments: list[str]) -> int:
+def run_alone(arguments: list[str], handler: FirstSignal) -> int:
     """Check, wait for the lock, run certbot. Returns the exit status. Raises Stopped."""
     # Without capabilities root is nobody here: it cannot read what others own and calls the lineage broken.
     if os.geteuid() == 0:
@@ -166,16 +186,17 @@ def run_alone(arguments: list[str]) -> int:
         if not take(lock.fileno()):
             return refuse(TRY_LATER, "another certbot has been running for five minutes")
         try:
-            return run(command, trusting(os.environ))
+            return run(command, trusting(os.environ), handler)
         finally:
-            open_to_group()
+            with handler.later():
+                open_to_group()
 
 
 def main(arguments: list[str]) -> int:
     """Run certbot with these arguments. Returns the exit status."""
     os.umask(0o007)
-    handle_signals()
+    handler = handle_signals()
     try:
-        return run_alone(arguments)
+        return run_alone(arguments, handler)
     except Stopped as stopped:
         return 128 + stopped.number

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,6 +274,42 @@ def test_a_signal_ends_certbot_and_then_this_program(host: Host, number: int, go
     assert host.noted("got") == got
     assert (places.LETSENCRYPT / "key").stat().st_mode & 0o777 == 0o660
     assert host.lock_is_free()
+
+
+def test_a_signal_at_certbot_s_start_ends_it_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.script("exec sleep 30")
+    started = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        started.append(popen(*arguments, **options))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(certbot.subprocess, "Popen", start)
+        patched.setattr(certbot, "open_to_group", lambda: None)
+        status = certbot.main(["renew"])
+    ended = started[0].poll()
+    started[0].kill()
+    started[0].wait()
+    assert (status, ended) == (128 + signal.SIGTERM, -signal.SIGTERM)
+    assert host.lock_is_free()
+
+
+def test_a_signal_after_certbot_s_end_leaves_nothing_closed_to_the_group(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.script("touch {place}/letsencrypt/key; chmod 600 {place}/letsencrypt/key")
+    run = subprocess.run
+
+    def signalled(*arguments: Any, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        os.kill(os.getpid(), signal.SIGTERM)
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(certbot.subprocess, "run", signalled)
+    assert certbot.main(["renew"]) == 128 + signal.SIGTERM
+    assert (places.LETSENCRYPT / "key").stat().st_mode & 0o777 == 0o660
 
 
 def test_a_certbot_that_a_signal_does_not_end_is_killed_also_where_signals_follow(host: Host) -> None:
