@@ -25,7 +25,7 @@ import dockerable.application.preloaded  # noqa: F401
 from dockerable.application import database, worker_memory
 from dockerable.application.child import end_with_parent, in_child
 from dockerable.application.log import log, log_as_uwsgi
-from dockerable.application.refusals import Final, refuse_insecure
+from dockerable.application.refusals import Final, refuse_unfit
 from dockerable.container import snapshot
 from dockerable.container.exit_status import CANNOT_CREATE, NO_INPUT, SOFTWARE
 from dockerable.container.places import ROOM_IN_RUN
@@ -86,7 +86,7 @@ def prepare(copy: Path | None) -> None:
         if snapshot.finder.snapshot and snapshot.finder.snapshot.folders:
             log("starting again with what was loaded last; what was mounted since then waits for a reload")
     load_settings()
-    refuse_insecure()
+    refuse_unfit()
     database.make_sqlite_files()
     database.wait_for_database()
     if os.environ.get("RUN_MIGRATIONS", "on") == "on":
@@ -104,7 +104,7 @@ def check() -> None:
     Path("/proc/self/oom_score_adj").write_text("1000")
     left = copy_mounted(Path(os.environ["DOCKERABLE_COPY"]))
     load_settings()
-    refuse_insecure()
+    refuse_unfit()
     load_application()
     warn_of_uncopied(left)
     database.warn_of_unapplied()

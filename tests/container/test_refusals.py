@@ -181,6 +181,15 @@ REFUSALS = {
         {"secrets.json": json.dumps({"SECRET_KEY": SECRET, "DEBUG": True, "ALLOWED_HOSTS": ["*"]})},
         PROD,
     ),
+    "hosts that fit no name of the site": Refusal(
+        78,
+        (
+            "ALLOWED_HOSTS = ['localhost,127.0.0.1'] allows no name of NGINX_SERVER_NAME",
+            "write ['www.example.com', '.example.org'] in settings.py, or www.example.com .example.org in the variable",
+            "SILENCED_SYSTEM_CHECKS = ['dockerable.E002']",
+        ),
+        variables={"NGINX_SERVER_NAME": "www.example.com *.example.org", "ALLOWED_HOSTS": "localhost,127.0.0.1"},
+    ),
     "an import error in urls.py": Refusal(
         70,
         ("No module named 'nowhere_at_all' (/app/project/settings/prod/urls.py, line 2)",),

@@ -10,7 +10,7 @@ import pytest
 from django.core.checks.security import base as security
 
 from dockerable.application import refusals, start
-from dockerable.application.refusals import Final, explain, refuse_insecure
+from dockerable.application.refusals import Final, explain, refuse_unfit
 
 SETTINGS = "/app/project/settings/prod/settings.py"
 
@@ -127,13 +127,19 @@ INSECURE: dict[str, tuple[dict[str, object], str]] = {
 def refusal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Takes changes of good settings; what is wrong with them."""
 
-    def problems(silenced: list[str], module: str = "project.settings.prod.settings", **changes: object) -> list[str]:
+    def problems(
+        silenced: list[str],
+        module: str = "project.settings.prod.settings",
+        names: str = "www.example.com",
+        **changes: object,
+    ) -> list[str]:
         settings = SimpleNamespace(**{**GOOD, "SECRET_KEY_FALLBACKS": [], **changes}, SILENCED_SYSTEM_CHECKS=silenced)
         monkeypatch.setenv("DJANGO_SETTINGS_MODULE", module)
+        monkeypatch.setenv("NGINX_SERVER_NAME", names)
         monkeypatch.setattr(refusals, "settings", settings)
         monkeypatch.setattr(security, "settings", settings)
         try:
-            refuse_insecure()
+            refuse_unfit()
         except Final as final:
             assert final.status == 78
             return final.problems
@@ -160,3 +166,75 @@ def test_all_that_is_insecure_is_told_of_at_once(refusal: Callable[..., list[str
     assert len(refusal(["security.W018"], **together)) == 2
     # Only a whole part of the module's name makes it the local environment.
     assert len(refusal([], "project.settings.locally.settings", **together)) == 3
+
+
+NO_NAME = (
+    "ALLOWED_HOSTS = {} allows no name of NGINX_SERVER_NAME, so every page would be 400: write {} in settings.py, or "
+    "{} in the variable or secrets.json; to allow it: SILENCED_SYSTEM_CHECKS = ['dockerable.E002']"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "hosts", "right"),
+    [
+        ("www.example.com", ["localhost,127.0.0.1"], ["www.example.com"]),
+        ("www.example.com", [], ["www.example.com"]),
+        ("www.example.com", [None], ["www.example.com"]),
+        ("www.example.com", ["https://www.example.com"], ["www.example.com"]),
+        ("www.example.com", ["www.example.com:443"], ["www.example.com"]),
+        ("www.example.com", ["*.example.com"], ["www.example.com"]),
+        ("*.example.com", ["*.example.com"], [".example.com"]),
+        ("*.example.com", ["example.com"], [".example.com"]),
+        ("*.example.com", ["badexample.com"], [".example.com"]),
+        ("a.test b.test", ["a.test,b.test"], ["a.test", "b.test"]),
+        ("[2001:db8::1]", ["2001:db8::1"], ["[2001:db8::1]"]),
+    ],
+)
+@pytest.mark.parametrize("module", ["project.settings.prod.settings", "project.settings.local.settings"])
+def test_hosts_that_fit_no_name_are_refused_with_their_right_spelling(
+    names: str, hosts: list[str], right: list[str], module: str, refusal: Callable[..., list[str]]
+) -> None:
+    wrong = refusal([], module, names, ALLOWED_HOSTS=hosts)
+    assert wrong == [NO_NAME.format(hosts, right, " ".join(right))]
+    assert refusal(["dockerable.E002"], module, names, ALLOWED_HOSTS=hosts) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "hosts"),
+    [
+        ("www.example.com", ["WWW.example.com"]),
+        ("www.example.com", (".example.com",)),
+        ("example.com www.example.com", [".example.com"]),
+        ("*.example.com", [".example.com"]),
+        ("*.example.com", [".com"]),
+        # Of a wildcard's names the settings may allow some.
+        ("*.example.com", ["shop.example.com"]),
+        ("*.example.com", [".shop.example.com"]),
+        ("[::1] 127.0.0.1", ["127.0.0.1", "[::1]"]),
+    ],
+)
+def test_hosts_that_fit_are_neither_refused_nor_warned_of(
+    names: str, hosts: list[str], refusal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal([], names=names, ALLOWED_HOSTS=hosts) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_with_debug_and_no_hosts_django_allows_this_machine(refusal: Callable[..., list[str]]) -> None:
+    local = "project.settings.local.settings"
+    assert refusal([], local, "localhost 127.0.0.1 [::1]", DEBUG=True, ALLOWED_HOSTS=[]) == []
+    assert refusal([], local, "www.example.com", DEBUG=True, ALLOWED_HOSTS=[])[0].startswith("ALLOWED_HOSTS = [] ")
+
+
+def test_each_name_that_the_hosts_do_not_fit_is_warned_of(
+    refusal: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal([], names="a.test b.test *.c.test", ALLOWED_HOSTS=["a.test"]) == []
+    warned = capsys.readouterr().err.splitlines()
+    assert [line.partition(", a name of")[0] for line in warned] == [
+        "warning: ALLOWED_HOSTS does not allow b.test",
+        "warning: ALLOWED_HOSTS does not allow *.c.test",
+    ]
+    assert "(remedy: add '.c.test'; to allow it: SILENCED_SYSTEM_CHECKS = ['dockerable.W001'])" in warned[1]
+    assert refusal(["dockerable.W001"], names="a.test b.test", ALLOWED_HOSTS=["a.test"]) == []
+    assert capsys.readouterr().err == ""
