@@ -1,4 +1,4 @@
-"""The result of the checks at start: values, errors with their exit statuses, warnings."""
+"""The result of the checks at start: values, errors with their exit statuses, warnings, variables to unset."""
 
 import sys
 
@@ -12,6 +12,8 @@ class Report:
         self.values: dict[str, str] = values or {}
         self.errors: list[tuple[int, str]] = []
         self.warnings: list[str] = warnings or []
+        # Names of variables that no program of the container shall see.
+        self.unset: list[str] = []
 
     def error(self, status: int, message: str) -> None:
         """Add an error with the exit status of its kind."""

@@ -45,6 +45,7 @@ SAYS_NOTHING = re.compile(
     |Gracefully\ killing\ worker\ \d+\ \(pid:\ \d+\)\.\.\.|worker\ \d+\ killed\ successfully\ \(pid:\ \d+\)
     |worker\ \d+\ buried\ after\ \d+\ seconds|goodbye\ to\ uWSGI\.|graceful\ shutdown\ triggered\.\.\.
     |\.\.\.gracefully\ killing\ workers\.\.\.|binary\ reloading\ uWSGI\.\.\.
+    |(?:uwsgi_hook_unlink\(\)/)?unlink\(\):\ No\ such\ file\ or\ directory\ \[core/(?:hooks|uwsgi)\.c\ line\ \d+\]
     |VACUUM:\ unix\ socket\ /run/\S+\ (?:\(stats\)\ )?removed\.
     |chain\ next\ victim\ is\ worker\ \d+|chain\ is\ still\ waiting\ for\ worker\ \d+\.\.\.
     |HARAKIRI\ !!!\ (?:end\ of\ )?worker\ \d+\ status\ !!!|HARAKIRI\ \[core\ \d+\]\ \S+\ -\ .*\ since\ \d+
@@ -55,6 +56,9 @@ SAYS_NOTHING = re.compile(
 # Errors of uWSGI, then the levels that lines of a project without LOGGING may begin with.
 ERROR = re.compile(
     r"DAMN !|OOPS !|\[strict-mode\]|!!! uWSGI process \d+ got |\*{3} no app loaded|unable to |Fatal Python error"
+    # The words with which it says why it does not start.
+    r"|invalid (?:[\w-]+ ){0,3}(?:syntax|value)\b|hook action not found: |the \w+ loop engine requires "
+    r"|cannot \w+\(\) as non-root user|uWSGI (?:error|ERROR): |FATAL ERROR: "
     r"|\[[\w.:=-]+\] \S+ \S+ HTTP/\S+ 5\d\d in |(?:ERROR|CRITICAL|FATAL)\b"
 )
 # How uWSGI ends a line about a failed system call.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dockerable.container import kinds, limits
 from dockerable.container.exit_status import USAGE
 from dockerable.container.kinds import Invalid, Kind, integer, one_of, shown
+from dockerable.container.orchestrator import injected
 from dockerable.container.places import APP
 from dockerable.container.report import Report
 
@@ -372,6 +373,9 @@ def warn_of_unknown(environ: Mapping[str, str], report: Report) -> None:
     import difflib
 
     for name in sorted(set(environ) - set(CONTAINER)):
+        # uwsgi_options.py checks UWSGI_.
+        if name.startswith("UWSGI_") or injected(name, environ[name]):
+            continue
         nearest = difflib.get_close_matches(name, CONTAINER, 1, 0.8)
         if nearest:
             report.warnings.append(f"{name} is not a variable of this image: did you mean {nearest[0]}?")

@@ -15,7 +15,8 @@ Made from `container/variables.py` by `python3 -m dockerable.container.variables
 
 The container refuses a value that it does not understand, and warns of a name that is nearly one of its own. An empty
 value counts as not set. Any other option of uWSGI's can be given as `UWSGI_` and its name, such as
-`UWSGI_MAX_REQUESTS`.
+`UWSGI_MAX_REQUESTS`; a name that is no option, and values that uWSGI refuses, end the start. What an orchestrator sets
+for a service that is called `uwsgi` (`UWSGI_PORT=tcp://...`, `UWSGI_SERVICE_HOST`) is ignored with a warning.
 
 A program that is started later (`docker exec CONTAINER manage`, `reload`, `certificate`, `healthcheck`) takes the
 values that the start found; `docker exec -e LOG_LEVEL=debug CONTAINER manage ...` gives it one of its own.

@@ -79,6 +79,18 @@ REFUSALS = {
         variables={"NGINX_SERVER_NAME": None},
         starts=0,
     ),
+    "a variable that is no option of uWSGI's": Refusal(
+        64,
+        ("UWSGI_MAX_REQUEST is no option of this image's uWSGI: did you mean UWSGI_MAX_REQUESTS?",),
+        variables={"UWSGI_MAX_REQUEST": "5000"},
+        starts=0,
+    ),
+    "a value that uWSGI refuses": Refusal(
+        64,
+        ("uWSGI refuses UWSGI_CHEAPER: invalid cheaper value: must be lower than processes",),
+        variables={"UWSGI_PROCESSES": "2", "UWSGI_CHEAPER": "2"},
+        starts=0,
+    ),
     "a role that does not exist": Refusal(
         64,
         ("'worker' is no role: web, nginx, application or certificate",),

@@ -24,6 +24,7 @@ while not Path("/data/go").exists():
     time.sleep(0.02)
 {LOCAL}"""
 PROD = {"DJANGO_SETTINGS_MODULE": MODULE}
+SERVICE = {"UWSGI_PORT": "tcp://10.43.0.7:8000", "UWSGI_SERVICE_HOST": "10.43.0.7", "UWSGI_MAX_REQUESTS": ""}
 NewStack = Callable[[Stack], Stack]
 
 
@@ -60,11 +61,14 @@ def site_stack() -> Stack:
 
 @pytest.fixture(scope="module")
 def odd(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A short backlog, no IPv6 addresses, as many descriptors as the engine has; three workers are asked for."""
+    """A short backlog, no IPv6 addresses, as many descriptors as the engine has; three workers are asked for.
+
+    Kubernetes tells it of a service that is called `uwsgi`.
+    """
     sysctls = ["--sysctl", "net.core.somaxconn=64", "--sysctl", "net.ipv6.conf.all.disable_ipv6=1"]
-    variables = {"UWSGI_PROCESSES": "3", "UWSGI_LISTEN": "500", "LOG_LEVEL": "WARNING"}
+    variables = {"UWSGI_PROCESSES": "3", "UWSGI_LISTEN": "500", "LOG_LEVEL": "WARNING", **SERVICE}
     stack = Stack(variables, options=sysctls)
-    stack.allowed = ["UWSGI_LISTEN=500"]
+    stack.allowed = ["UWSGI_LISTEN=500", "UWSGI_(PORT|SERVICE_HOST) is an orchestrator's address"]
     try:
         yield stack.up()
         assert stack.trouble() == []
@@ -99,6 +103,17 @@ def test_supervisorctl_tells_the_programs_states(site: Stack) -> None:
     # Running after startsecs.
     assert told.keys() == {"application", "nginx"}
     assert set(told.values()) <= {"RUNNING", "STARTING"}
+
+
+def test_an_orchestrators_variables_do_not_reach_uwsgi(odd: Stack) -> None:
+    for name in ("UWSGI_PORT", "UWSGI_SERVICE_HOST"):
+        assert f"cmd: warning: {name} is an orchestrator's address of a service" in odd.logs()
+    # PID 1 has what the engine gave it.
+    script = "for pid in $(supervisorctl pid application) 1; do tr '\\0' '\\n' </proc/$pid/environ; echo; done"
+    uwsgi, init = odd.exec("sh", "-c", script).split("\n\n")[:2]
+    assert "UWSGI_PROCESSES=3" in uwsgi
+    assert not [name for name in SERVICE if f"{name}=" in uwsgi]
+    assert [name for name in SERVICE if f"{name}=" in init] == list(SERVICE)
 
 
 SHOW = "import os; print(*(os.environ.get(name) for name in ('LOG_LEVEL', 'UWSGI_PROCESSES', 'USE_SSL')))"

@@ -326,6 +326,36 @@ def test_what_uwsgi_says_of_itself_is_left_out() -> None:
     assert [level for level, _ in shown if level != "info"] == ["error"] * 3 + ["warning"] * 2
 
 
+@pytest.mark.parametrize(
+    "why",
+    [
+        "invalid cheaper value: must be lower than processes",
+        "invalid min-worker-lifetime value (70), must be lower than max-worker-lifetime (60)",
+        'invalid value for option "x": must be > 0',
+        "invalid cron syntax",
+        "hook action not found: nonsense",
+        "the async loop engine requires async mode (--async <n>)",
+        "[strict-mode] unknown config directive: port",
+        "unable to load configuration from /nowhere.ini",
+        'open("/nowhere/x"): No such file or directory [core/logging.c line 288]',
+    ],
+)
+def test_why_uwsgi_does_not_start_is_its_last_error(why: str) -> None:
+    source = Source("uwsgi", json=False)
+    end = [
+        'running "unlink:/run/ready" (atexit)...',
+        "uwsgi_hook_unlink()/unlink(): No such file or directory [core/hooks.c line 120]",
+        "unlink(): No such file or directory [core/uwsgi.c line 1687]",
+    ]
+    assert source.take("\n".join([why, *end, ""]).encode()) == f"uwsgi: error: {why}\n".encode()
+    assert source.last_error == why
+
+
+def test_a_file_that_uwsgi_may_not_remove_is_an_error() -> None:
+    line = "unlink(): Permission denied [core/uwsgi.c line 1687]"
+    assert uwsgi_lines.read(line) == ("error", line)
+
+
 @pytest.mark.parametrize("line", [line for line in SAID if uwsgi_lines.read(line)[1] == ""])
 def test_nothing_of_the_projects_is_left_out(line: str) -> None:
     for mine in (f"{line} mine", f"mine {line}", f"mine: {line}", f"{line.split()[0]} mine"):

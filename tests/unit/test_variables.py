@@ -282,7 +282,6 @@ def test_what_would_not_fit_into_a_programs_environment_is_refused(name: str) ->
     ("name", "meant"),
     [
         ("NGINX_SERVERNAME", "NGINX_SERVER_NAME"),
-        ("UWSGI_PROCESES", "UWSGI_PROCESSES"),
         ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
         ("RUN_MIGRATION", "RUN_MIGRATIONS"),
         ("DJANGO_SETTING_MODULE", "DJANGO_SETTINGS_MODULE"),
@@ -303,6 +302,14 @@ def test_a_variable_of_nginx_that_has_no_effect_is_warned_of() -> None:
 def test_variables_of_others_are_left_alone() -> None:
     others = dict.fromkeys(("PATH", "HOME", "LANG", "SECRET_KEY", "DATABASE_URL", "UWSGI_BUFFER_SIZE", "TZ"), "x")
     assert check(**others).warnings == []
+    # Kubernetes sets these where a service is called `nginx`.
+    services = {
+        "NGINX_SERVICE_HOST": "10.0.0.1",
+        "NGINX_SERVICE_PORT_HTTP": "80",
+        "NGINX_PORT": "tcp://10.0.0.1:80",
+        "NGINX_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert check(**services).warnings == []
 
 
 def test_the_status_is_that_of_the_first_kind() -> None:
@@ -380,13 +387,13 @@ def test_all_that_is_wrong_is_listed_at_once_and_nothing_else_is_printed(tmp_pat
         "NGINX_CLIENT_MAX_BODY_SIZE": "10q",
         "TRUSTED_PROXIES": "0.0.0.0/0",
         "DATA_DIR": str(tmp_path / "nowhere"),
-        "UWSGI_THREAD": "1",
+        "USE_SLL": "1",
     }
     done = start(tmp_path, "echo 'error: settings too' >&2; echo noise >&2; exit 78", **variables)
     lines = done.stderr.splitlines()
     assert done.returncode == 64
     assert done.stdout == ""
-    assert lines.pop(0).startswith("warning: UWSGI_THREAD ")
+    assert lines.pop(0).startswith("warning: USE_SLL ")
     assert all(line.startswith("error: ") for line in lines), lines
     wanted = ("'a;b'", "UWSGI_PROCESSES", "RUN_MIGRATIONS", "BODY_SIZE", "TRUSTED_PROXIES", "nowhere", "settings too")
     for words in wanted:
