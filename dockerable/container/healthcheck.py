@@ -7,6 +7,7 @@ Prints one line. Exits: 0 healthy, 1 not (Docker reserves all others).
 
 import os
 
+from dockerable.container import phase
 from dockerable.container.probes import get
 
 
@@ -36,5 +37,8 @@ def main(_: list[str]) -> int:
         print("healthy")
         return 0
     # The title tells nginx's 503 of a starting site from one that the project answers.
-    print("the application is starting" if status == 503 and b"<title>Starting" in body else f"{path} gives {status}")
+    if status == 503 and b"<title>Starting" in body:
+        print(": ".join(filter(None, ("the application is starting", phase.read()))))
+    else:
+        print(f"{path} gives {status}")
     return 1

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import SecretStr, field_validator
 
+from dockerable.ops import database_url
 from dockerable.settings import EnvironmentSettings, Words
 from project.settings import base
 
@@ -39,8 +40,11 @@ class Settings(EnvironmentSettings):
     @field_validator("database_url")
     @classmethod
     def _refuse_a_bad_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and value.get_secret_value() and not _database(value):
-            raise ValueError("is no database address (example: postgres://user:password@host:5432/name)")
+        if value and value.get_secret_value():
+            if wrong := database_url.problem(value.get_secret_value()):
+                raise ValueError(wrong)
+            if not _database(value):
+                raise ValueError(f"is no database address {database_url.EXAMPLE}")
         return value
 
     def as_django(self) -> dict[str, Any]:

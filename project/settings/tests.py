@@ -88,8 +88,9 @@ class RefusalTest(SimpleTestCase):
         self.assert_refused("is the placeholder", folder=HERE / "example")
 
     def test_a_bad_database_address_is_refused_without_showing_it(self) -> None:
-        for url in ("marker", "marker://x/y", "postgres://u:marker@h:port/n", "postgres://marker"):
+        for url in ("marker", "marker://x/y", "postgres://u:marker@h:port/n", "postgres://marker", "'marker'"):
             self.assert_refused("example: postgres://", SECRET_KEY="x", DATABASE_URL=url)
+        self.assert_refused("must be percent-encoded as %23", SECRET_KEY="x", DATABASE_URL="postgres://u:a#marker@h/n")
 
 
 class SQLiteTest(TestCase):

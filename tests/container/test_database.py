@@ -76,8 +76,11 @@ def test_a_database_that_is_down_is_waited_for_at_the_start_and_survived_later(
         r"django\.request.*: Service Unavailable|project\.start\.views.*: The database does not answer: ",
     ]
     stack.start()
-    assert stack.says("django: waiting for the database: ")
+    assert stack.says("django: warning: waiting for the database: ")
     wait_until(lambda: status(stack) == 503)
+    # What `ctl up` shows.
+    waiting = "the application is starting: waiting for the database: "
+    wait_until(lambda: stack.exec("healthcheck", check=False).startswith(waiting))
     assert "<title>Starting</title>" in stack.get().text
 
     words = ("--name", f"{network}-db", "--network", network, "--network-alias", "db", "--label", LABEL)

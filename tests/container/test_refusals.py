@@ -241,6 +241,14 @@ REFUSALS = {
         ("/data/db.sqlite3 cannot be written by uid 10001", "chgrp -R 0 /data"),
         data="install -m 640 /dev/null /data/db.sqlite3",
     ),
+    "a database file in the folder of the code": Refusal(
+        73,
+        (
+            "the database /app/db.sqlite3 cannot be written: Read-only file system",
+            "DATABASE_URL=sqlite:////data/db.sqlite3",
+        ),
+        variables={"DATABASE_URL": "sqlite:///db.sqlite3"},
+    ),
     "a wrong variable and wrong secrets": Refusal(
         64,
         ("SECRET_KEY in project/settings/prod/secrets.json is empty",),

@@ -1,5 +1,6 @@
 """SQLite's files are made, or opened, for the group: the container's uid may change, its gid does not."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +19,18 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes the files of databases with these names, of SQLite unless said otherwise."""
 
     def files(*names: object, engine: str = "django.db.backends.sqlite3") -> None:
-        databases = {str(number): {"ENGINE": engine, "NAME": name} for number, name in enumerate(names)}
+        aliases = ("default", "second", "third")
+        databases = {alias: {"ENGINE": engine, "NAME": name} for alias, name in zip(aliases, names, strict=False)}
         monkeypatch.setattr(database, "settings", SimpleNamespace(DATABASES=databases))
         database.make_sqlite_files()
 
     return files
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's folder is the data folder."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
 
 
 @pytest.fixture(autouse=True, params=[0o007, 0o022, 0o077], ids=oct)
@@ -50,7 +58,7 @@ def test_files_that_are_there_become_the_groups_and_keep_what_they_hold(make: Ma
     assert [(tmp_path / name).read_text() for name in ("db", "db-wal", "db-shm")] == ["db", "db-wal", "db-shm"]
 
 
-@pytest.mark.parametrize("name", ["", ":memory:", "file:memorydb?mode=memory&cache=shared:memory:"])
+@pytest.mark.parametrize("name", ["", ":memory:", "file:memorydb?mode=memory&cache=shared:memory:", "file:db?mode=ro"])
 def test_a_database_in_memory_has_no_file(
     name: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +88,7 @@ def test_a_file_that_may_not_be_written_ends_the_start_with_its_name(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
-        raise PermissionError
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(Final) as final:
@@ -89,6 +97,54 @@ def test_a_file_that_may_not_be_written_ends_the_start_with_its_name(
     assert final.value.problems[0].startswith(f"{tmp_path}/db.sqlite3 cannot be written by uid ")
 
 
-def test_a_folder_that_does_not_exist_is_the_settings_error(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_folder_that_does_not_exist_is_named(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(Final) as final:
         make(tmp_path / "none/db.sqlite3")
+    assert final.value.status == 73
+    assert final.value.problems[0].startswith(f"{tmp_path}/none, the folder of the database db.sqlite3, does not exist")
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES, errno.ENOENT])
+def test_a_file_outside_of_the_data_folder_is_told_where_to_be(
+    error: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setenv("DATA_DIR", "/srv/data")
+    # A relative name, as in sqlite:///db.sqlite3, is one in the folder of the code.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Final) as final:
+        make("db.sqlite3")
+    assert final.value.status == 73
+    assert final.value.problems == [
+        f"the database {tmp_path}/db.sqlite3 cannot be written: {os.strerror(error)} (remedy: a file in the data "
+        "folder: DATABASE_URL=sqlite:////srv/data/db.sqlite3, or in settings.py 'NAME': '/srv/data/db.sqlite3')"
+    ]
+
+
+def test_a_file_for_which_there_is_no_room_is_told_of(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Final) as final:
+        make(tmp_path / "db.sqlite3")
+    assert (final.value.status, final.value.problems) == (
+        73,
+        [f"{tmp_path}/db.sqlite3 cannot be made: No space left on device"],
+    )
+
+
+def test_a_second_database_may_be_read_only(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda file, mode: "places" in str(file) and mode == os.R_OK)
+    (tmp_path / "places").touch()
+    (tmp_path / "places").chmod(0o440)
+    make(tmp_path / "db", tmp_path / "places")
+    assert modes(tmp_path) == {"db": "0o660", "places": "0o440"}
+    # The default database is written, and this one would be made.
+    make(tmp_path / "places", tmp_path / "third")
+    assert modes(tmp_path) == {"db": "0o660", "places": "0o660", "third": "0o660"}
