@@ -6,9 +6,10 @@ What it waits for is told in the log and in /run/phase, which `ctl up` shows.
 import contextlib
 import io
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -19,8 +20,9 @@ from django.db.migrations.executor import MigrationExecutor
 from dockerable.application.log import log
 from dockerable.application.refusals import Final
 from dockerable.container import phase
-from dockerable.container.exit_status import CANNOT_CREATE
-from dockerable.container.places import not_writable
+from dockerable.container.exit_status import CANNOT_CREATE, CONFIG
+from dockerable.container.kinds import shown
+from dockerable.container.places import mount_of, not_writable, on_volume
 
 # The key of PostgreSQL's advisory lock: any number that nothing else uses in the same database.
 MIGRATION_LOCK = 0x646F636B657261
@@ -36,10 +38,10 @@ def make_sqlite_files() -> None:
     change later, while its gid stays 0.
     """
     for alias, database in settings.DATABASES.items():
-        name = str(database.get("NAME", ""))
-        # A name that begins with `file:` is a URI, whose parameters are the project's to choose.
-        if not database["ENGINE"].endswith("sqlite3") or not name or ":memory:" in name or name.startswith("file:"):
+        name = sqlite_file(database)
+        if not name:
             continue
+        refuse_published(name)
         # Migrations write the default database. Another may be data of the image, which is only read.
         if alias != "default" and os.access(name, os.R_OK) and not os.access(name, os.W_OK):
             continue
@@ -54,6 +56,42 @@ def make_sqlite_files() -> None:
             with contextlib.suppress(PermissionError):
                 os.fchmod(descriptor, os.fstat(descriptor).st_mode | 0o660)
             os.close(descriptor)
+        warn_of_other_names(Path(name))
+
+
+def sqlite_file(database: Mapping[str, object]) -> str:
+    """The path of an SQLite database's file, from its settings; empty for a server and for a database in memory.
+
+    Also empty for a name that begins with `file:`, a URI, whose parameters are the project's to choose.
+    """
+    name = str(database.get("NAME", ""))
+    is_file = str(database["ENGINE"]).endswith("sqlite3") and ":memory:" not in name and not name.startswith("file:")
+    return name if is_file else ""
+
+
+def refuse_published(file: str) -> None:
+    """Raise Final if nginx would serve a database's file: it is in media, or is a link that leads there.
+
+    Whoever breaks into the application may leave such a link, which would publish the database for ever.
+    """
+    target, media = os.path.realpath(file), os.path.realpath(Path(os.environ.get("DATA_DIR", "/data"), "media"))
+    if not target.startswith(f"{media}/"):
+        return
+    problem = f"the database {file} is {shown(target)}, which nginx serves to everybody"
+    if not Path(file).is_symlink():
+        raise Final(CONFIG, [f"{problem}: move it out of {media}, and change its NAME in the settings"])
+    # SQLite has its other files beside the file that the link leads to.
+    pairs = [(f"{target}{end}", f"{file}{end}") for end in ("", "-wal", "-shm") if os.path.lexists(f"{target}{end}")]
+    moves = " && ".join(shlex.join(["mv", "-T", *pair]) for pair in pairs) or shlex.join(["rm", file])
+    command = on_volume(mount_of(Path(file).parent), f"sh -c {shlex.quote(moves)}")
+    raise Final(CONFIG, [f"{problem} (remedy, on the host: {command})"])
+
+
+def warn_of_other_names(file: Path) -> None:
+    """Warn if a database's file has another name, which may be in media: no check of links finds it there."""
+    if file.stat().st_nlink > 1:
+        command = on_volume(mount_of(file.parent), f"find {mount_of(file.parent)} -samefile {file}")
+        log(f"warning: {file} has more than one name, nginx serves those in media (all names, on the host: {command})")
 
 
 def cannot_be_made(file: Path, reason: OSError) -> str:

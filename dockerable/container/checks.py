@@ -11,11 +11,13 @@ from pathlib import Path
 from dockerable.container import kinds, limits
 from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, NO_INPUT, SEVERITY, USAGE
 from dockerable.container.kinds import Invalid, is_address, shown
-from dockerable.container.places import APP, LETSENCRYPT, group_may_write, not_writable
+from dockerable.container.places import APP, LETSENCRYPT, group_may_write, mount_of, not_writable, on_volume
 from dockerable.container.report import Report
 from dockerable.container.variables import FILES, LEAST_WATCHDOG_MARGIN
 
 SETTINGS_PATIENCE = 10.0  # seconds that importing the project's settings may take (check_settings)
+# The folders in DATA_DIR that a start makes.
+DATA_FOLDERS = ("media", "private", "tmp", "tmp/nginx", "tmp/nginx/body", "tmp/nginx/uwsgi")
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
@@ -99,10 +101,31 @@ def check_data(environ: Mapping[str, str], report: Report) -> None:
     if not Path(data).is_dir():
         report.error(NO_INPUT, f"{data} does not exist: mount a volume there (volumes: ['data:{data}'])")
         return
-    places = (Path(os.path.normpath(f"{data}/{name}")) for name in ("", "media", "tmp", "tmp/nginx"))
-    closed = (place for place in places if os.access(place, os.F_OK) and not os.access(place, os.W_OK | os.X_OK))
-    if place := next(closed, None):
+    folder = Path(os.path.normpath(data))
+    closed = (
+        place
+        for place in (folder, *(folder / name for name in DATA_FOLDERS))
+        if os.access(place, os.F_OK) and not os.access(place, os.W_OK | os.X_OK)
+    )
+    if problem := no_folder(folder):
+        report.error(CANNOT_CREATE, problem)
+    elif place := next(closed, None):
         report.error(CANNOT_CREATE, not_writable(place))
+
+
+def no_folder(data: Path) -> str:
+    """What is wrong with a place in the data folder that must be a folder; empty if nothing is.
+
+    Whoever breaks into the application may leave a link: in place of media it would publish what it leads to, in place
+    of tmp the uploads that are being received.
+    """
+    for place in (data / name for name in DATA_FOLDERS):
+        remedy = f"(remedy, on the host: {on_volume(mount_of(data), f'rm {place}')}"
+        if place.is_symlink():
+            return f"{place} is a link to {shown(str(place.readlink()))} {remedy}; mount what is elsewhere at {place})"
+        if place.exists() and not place.is_dir():
+            return f"{place} is no folder {remedy})"
+    return ""
 
 
 def check_tls(report: Report, letsencrypt: Path = LETSENCRYPT) -> None:

@@ -54,6 +54,16 @@ def group_may_write(folder: Path | str, gid: int) -> str:
     return f"chgrp -R {gid} {folder} && chmod -R g+rwX {folder}"
 
 
+def mount_of(place: Path) -> Path:
+    """The mount that an existing place is on; the place itself if it is on the root file system."""
+    return next((path for path in (place, *place.parents[:-1]) if path.is_mount()), place)
+
+
+def on_volume(mount: Path, command: str) -> str:
+    """The host's command that runs `command` as root on the volume mounted at `mount`."""
+    return f"docker run --rm -u 0 -v VOLUME:{mount} IMAGE {command}"
+
+
 def not_writable(place: Path) -> str:
     """A message, with its remedy, that this user cannot write or make `place`; one line.
 
@@ -63,8 +73,8 @@ def not_writable(place: Path) -> str:
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         return f"{place} is on a read-only file system: mount a volume there (volumes: ['data:{place}'])"
     if IN_CONTAINER:
-        mount = next((path for path in (there, *there.parents[:-1]) if path.is_mount()), there)
-        command = f"docker run --rm -u 0 -v VOLUME:{mount} IMAGE sh -c '{group_may_write(mount, 0)}'"
+        mount = mount_of(there)
+        command = on_volume(mount, f"sh -c '{group_may_write(mount, 0)}'")
         return f"{place} cannot be written by uid {os.getuid()} (remedy, on the host: {command})"
     gid = os.getgid()
     command = group_may_write(place, gid) if there == place else f"install -d -m 2770 -g {gid} {place}"

@@ -236,6 +236,20 @@ REFUSALS = {
     "uploads that may not be written": Refusal(
         73, ("/data/media cannot be written by uid 10001",), data="install -d -m 700 /data/media", starts=0
     ),
+    "a link in place of the uploads": Refusal(
+        73,
+        ("/data/media is a link to '/data'", "docker run --rm -u 0 -v VOLUME:/data IMAGE rm /data/media;"),
+        data="ln -s /data /data/media",
+        starts=0,
+    ),
+    "a database that a link publishes": Refusal(
+        78,
+        (
+            "/data/db.sqlite3 is '/data/media/x', which nginx serves to everybody",
+            "mv -T /data/media/x /data/db.sqlite3",
+        ),
+        data="install -d -m 2770 /data/media; touch /data/media/x; ln -s media/x /data/db.sqlite3",
+    ),
     "a database file that may not be written": Refusal(
         73,
         ("/data/db.sqlite3 cannot be written by uid 10001", "chgrp -R 0 /data"),

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.docker import docker
+from tests.support.docker import ROOT, docker
 from tests.support.http import Answer, Browser, answer, connect, make_superuser, parse, read_all
 from tests.support.stack import Stack
 
@@ -61,6 +61,28 @@ def test_no_link_among_the_uploads_leads_out_of_them(site: Stack) -> None:
     site.exec("sh", "-c", make)
     paths = ("plain.txt", "file", "folder/etc/hostname", "folder/data/db.sqlite3", "near")
     assert [site.get(f"/media/{path}").status_code for path in paths] == [200, 403, 404, 404, 403]
+
+
+@pytest.mark.parametrize("target", ["/data", "/etc", ".", "moved"])
+def test_a_link_in_place_of_the_uploads_is_not_followed(site: Stack, target: str) -> None:
+    # One for each case: nginx holds a file that it has served open for some seconds.
+    name = f"seen-{target.strip('/.')}.txt"
+    try:
+        site.exec("sh", "-c", f"cd /data && echo x >media/{name} && mv media moved && ln -s {target} media")
+        paths = ("db.sqlite3", "hostname", f"moved/{name}", name)
+        assert {site.get(f"/media/{path}").status_code for path in paths} <= {403, 404}
+    finally:
+        site.exec("sh", "-c", "cd /data && rm media && mv moved media")
+    assert site.get(f"/media/{name}").text == "x\n"
+
+
+def test_the_command_for_hard_links_finds_the_one_that_publishes_a_file(site: Stack) -> None:
+    found = re.search(r"`(find /data/media [^`]+)`", (ROOT / "dockerable/SECURITY.md").read_text())
+    assert found
+    site.exec("sh", "-c", "cd /data && echo secret >key && ln key media/hard && echo x >media/plain")
+    assert site.get("/media/hard").text == "secret\n"
+    assert site.exec(*found[1].split()) == "/data/media/hard"
+    site.exec("rm", "/data/key", "/data/media/hard")
 
 
 @pytest.mark.parametrize("size", [11, 3 * MEGABYTE])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 from dockerable.application import database
 from dockerable.application.refusals import Final
+from dockerable.container.kinds import shown
 
 Make = Callable[..., None]
 
@@ -148,3 +150,53 @@ def test_a_second_database_may_be_read_only(make: Make, tmp_path: Path, monkeypa
     # The default database is written, and this one would be made.
     make(tmp_path / "places", tmp_path / "third")
     assert modes(tmp_path) == {"db": "0o660", "places": "0o660", "third": "0o660"}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of which nginx serves `media`."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    (tmp_path / "media").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("there", [(), ("",), ("", "-wal", "-shm")])
+def test_a_link_that_leads_into_what_nginx_serves_ends_the_start_with_the_command_that_mends_it(
+    make: Make, data: Path, there: tuple[str, ...]
+) -> None:
+    target, link = data / "media/it's.sqlite3", data / "db.sqlite3"
+    link.symlink_to("media/it's.sqlite3")
+    for end in there:
+        Path(f"{target}{end}").write_text(end)
+    with pytest.raises(Final) as final:
+        make(link)
+    assert final.value.status == 78
+    (problem,) = final.value.problems
+    assert problem.startswith(f"the database {link} is {shown(str(target))}, which nginx serves to everybody (rem")
+    command = problem.partition(" IMAGE ")[2].removesuffix(")")
+    subprocess.run(["sh", "-c", command], check=True)
+    assert not link.is_symlink()
+    assert [Path(f"{link}{end}").read_text() for end in there] == [*there]
+    make(link)
+
+
+def test_a_database_among_the_uploads_is_refused(make: Make, data: Path) -> None:
+    with pytest.raises(Final) as final:
+        make(data / "media/db.sqlite3")
+    assert "move it out of" in final.value.problems[0]
+    assert [*(data / "media").iterdir()] == []
+
+
+def test_a_link_to_a_place_of_ones_own_is_followed(make: Make, data: Path) -> None:
+    (data / "elsewhere").mkdir()
+    (data / "db.sqlite3").symlink_to("elsewhere/db.sqlite3")
+    make(data / "db.sqlite3")
+    assert modes(data / "elsewhere") == {"db.sqlite3": "0o660"}
+
+
+def test_a_second_name_is_warned_of(make: Make, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(data / "db.sqlite3")
+    assert capsys.readouterr().err == ""
+    (data / "media/x").hardlink_to(data / "db.sqlite3")
+    make(data / "db.sqlite3")
+    assert capsys.readouterr().err.startswith(f"warning: {data}/db.sqlite3 has more than one name, nginx serves ")
