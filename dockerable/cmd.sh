@@ -9,7 +9,8 @@
 #   certificate  run by supervisord: becomes bin/certificate
 #   prepare_reload  run by bin/reload: checks what is mounted now, renders nginx's configuration
 # Reads: the variables of the container in dockerable/VARIABLES.md
-# Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/private, $DATA_DIR/tmp (emptied); logs to /run/log
+# Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/private, $DATA_DIR/tmp;
+#         logs to /run/log
 # Exits: 64, 65, 66, 73 or 78 if it refuses the start; bin/init passes the status on
 set -eu
 umask 0007
@@ -30,8 +31,10 @@ check_environment() {
 prepare_data() {
     # Made here, since nginx would make these folders 0700, closed to a later container with another uid.
     mkdir -p "$DATA_DIR/media" "$DATA_DIR/private" "$DATA_DIR/tmp/nginx/body" "$DATA_DIR/tmp/nginx/uwsgi"
-    # Incomplete uploads that a killed container left.
-    find "$DATA_DIR/tmp" -type f -delete
+    # Incomplete uploads that a killed container left. Another container on this volume may be receiving younger ones, and
+    # may remove a file at the same moment.
+    find "$DATA_DIR/tmp" -ignore_readdir_race -type f -mmin +60 -delete ||
+        log "warning: not everything in $DATA_DIR/tmp that is older than an hour can be removed"
     # The copy of an earlier start, if /run is no tmpfs: this start must use what is mounted now.
     rm -rf /run/snapshot
 }

@@ -4,6 +4,7 @@ What it waits for is told in the log and in /run/phase, which `ctl up` shows.
 """
 
 import contextlib
+import fcntl
 import io
 import os
 import shlex
@@ -106,6 +107,43 @@ def cannot_be_made(file: Path, reason: OSError) -> str:
         remedy = f"(remedy, on the host: docker run --rm -v VOLUME:{data} IMAGE mkdir -p {file.parent})"
         return f"{file.parent}, the folder of the database {file.name}, does not exist {remedy}"
     return not_writable(file) if isinstance(reason, PermissionError) else f"{file} cannot be made: {reason.strerror}"
+
+
+@contextlib.contextmanager
+def sqlite_alone() -> Iterator[None]:
+    """Let one start at a time open and migrate an SQLite database; other containers on the same folder wait here.
+
+    SQLite's own locks are not enough: of two starts on an empty file the second ended with "table already exists", or
+    with "database is locked" where both switched to WAL. The lock is a file beside the database, so that it holds for
+    whatever shares the database; it ends with this process. Raises Final if the file cannot be made.
+    """
+    file = sqlite_file(connection.settings_dict)
+    if not file:
+        yield
+        return
+    with contextlib.ExitStack() as closing:
+        try:
+            # Not through a link, which whoever broke in may have left.
+            lock = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o660)
+            closing.callback(os.close, lock)
+            with contextlib.suppress(PermissionError):
+                os.fchmod(lock, 0o660)  # whatever the umask
+            wait_for_lock(lock)
+        except PermissionError:
+            raise Final(CANNOT_CREATE, [not_writable(Path(f"{file}.lock"))]) from None
+        except OSError as reason:
+            # A full disk, or a network file system without locks.
+            log(f"warning: {file}.lock cannot be locked ({reason.strerror}): start one container at a time")
+        yield
+
+
+def wait_for_lock(lock: int) -> None:
+    """Lock the file of this descriptor, and log if another start holds it. Raises OSError."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log("waiting for another start that migrates")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def wait_for_database() -> None:

@@ -88,10 +88,11 @@ def prepare(copy: Path | None) -> None:
     load_settings()
     refuse_unfit()
     database.make_sqlite_files()
-    database.wait_for_database()
-    if os.environ.get("RUN_MIGRATIONS", "on") == "on":
-        with database.migrating_alone():
-            database.migrate()
+    with database.sqlite_alone():
+        database.wait_for_database()
+        if os.environ.get("RUN_MIGRATIONS", "on") == "on":
+            with database.migrating_alone():
+                database.migrate()
     load_application()
     worker_memory.check_bound()
     warn_of_uncopied(left)

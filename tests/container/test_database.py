@@ -125,6 +125,26 @@ def test_of_two_starts_at_once_one_migrates_and_both_serve(
     assert [status(stack) for stack in both] == [200, 200]
 
 
+def test_of_two_starts_on_one_empty_sqlite_file_one_migrates_and_both_serve(
+    new_stack: NewStack, tmp_path: Path
+) -> None:
+    # Long enough for the other container to reach the lock.
+    files = app_with_migration("migrations.RunPython(lambda *_: time.sleep(3))")
+    mounts, variables = settings_folder(tmp_path / "prod", files), {"DJANGO_SETTINGS_MODULE": MODULE}
+    first = Stack(variables, mounts=mounts)
+    # Removed before the one whose volume it uses.
+    second = new_stack(Stack(variables, mounts=mounts, volume=first.volume, options=["--user", "54321:0"]))
+    new_stack(first)
+    for stack in (first, second):
+        stack.start()
+    for stack in (first, second):
+        stack.wait_healthy(60)
+    logs = first.logs() + second.logs()
+    assert sorted(re.findall(r"(\d+) migrations applied", logs), key=int) == ["0", "21"]
+    assert logs.count("waiting for another start that migrates") == 1
+    assert [status(first), status(second)] == [200, 200]
+
+
 def test_a_migration_that_the_database_refuses_ends_the_container_and_leaves_the_data(
     new_stack: NewStack, data: str, tmp_path: Path
 ) -> None:
