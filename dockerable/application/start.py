@@ -22,7 +22,7 @@ import django
 
 # Imported before the fork, for the modules that it imports.
 import dockerable.application.preloaded  # noqa: F401
-from dockerable.application import database, worker_memory
+from dockerable.application import database, sqlite, worker_memory
 from dockerable.application.child import end_with_parent, in_child
 from dockerable.application.log import log, log_as_uwsgi
 from dockerable.application.refusals import Final, refuse_unfit
@@ -87,8 +87,8 @@ def prepare(copy: Path | None) -> None:
             log("starting again with what was loaded last; what was mounted since then waits for a reload")
     load_settings()
     refuse_unfit()
-    database.make_sqlite_files()
-    with database.sqlite_alone():
+    sqlite.make_files()
+    with sqlite.alone():
         database.wait_for_database()
         if os.environ.get("RUN_MIGRATIONS", "on") == "on":
             with database.migrating_alone():

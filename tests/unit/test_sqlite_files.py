@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dockerable.application import database
+from dockerable.application import sqlite
 from dockerable.application.refusals import Final
 from dockerable.container.kinds import shown
 
@@ -23,14 +23,14 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     def files(*names: object, engine: str = "django.db.backends.sqlite3") -> None:
         aliases = ("default", "second", "third")
         databases = {alias: {"ENGINE": engine, "NAME": name} for alias, name in zip(aliases, names, strict=False)}
-        monkeypatch.setattr(database, "settings", SimpleNamespace(DATABASES=databases))
-        database.make_sqlite_files()
+        monkeypatch.setattr(sqlite, "settings", SimpleNamespace(DATABASES=databases))
+        sqlite.make_files()
 
     return files
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's folder is the data folder."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
 
@@ -153,9 +153,8 @@ def test_a_second_database_may_be_read_only(make: Make, tmp_path: Path, monkeypa
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder of which nginx serves `media`."""
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+def data(tmp_path: Path) -> Path:
+    """The data folder, of which nginx serves `media`."""
     (tmp_path / "media").mkdir()
     return tmp_path
 

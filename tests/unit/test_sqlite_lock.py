@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dockerable.application import database
+from dockerable.application import sqlite
 from dockerable.application.refusals import Final
 from tests.support.wait import wait_until
 
@@ -24,7 +24,7 @@ WAITS = "waiting for another start that migrates"
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(database, "log", lines.append)
+    monkeypatch.setattr(sqlite, "log", lines.append)
     return lines
 
 
@@ -53,7 +53,7 @@ def hold(file: Path) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, engine: str, name: object) -> None:
-    monkeypatch.setattr(database, "connection", SimpleNamespace(settings_dict={"ENGINE": engine, "NAME": name}))
+    monkeypatch.setattr(sqlite, "connection", SimpleNamespace(settings_dict={"ENGINE": engine, "NAME": name}))
 
 
 def test_a_start_waits_for_another_and_goes_on_when_that_one_is_killed(
@@ -62,7 +62,7 @@ def test_a_start_waits_for_another_and_goes_on_when_that_one_is_killed(
     other, entered = hold(), threading.Event()
 
     def start() -> None:
-        with database.sqlite_alone():
+        with sqlite.alone():
             entered.set()
 
     thread = threading.Thread(target=start, daemon=True)
@@ -76,11 +76,11 @@ def test_a_start_waits_for_another_and_goes_on_when_that_one_is_killed(
 
 
 def test_it_is_held_until_the_end_and_any_uid_of_the_group_may_take_it(file: Path, said: list[str]) -> None:
-    with database.sqlite_alone(), Path(f"{file}.lock").open("a") as other:
+    with sqlite.alone(), Path(f"{file}.lock").open("a") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert os.fstat(other.fileno()).st_mode & 0o770 == 0o660
-    with database.sqlite_alone():
+    with sqlite.alone():
         pass
     assert said == []
 
@@ -92,8 +92,8 @@ def test_where_nothing_can_be_locked_the_start_goes_on_with_a_warning(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(database.fcntl, "flock", refuse)
-    with database.sqlite_alone():
+    monkeypatch.setattr(sqlite.fcntl, "flock", refuse)
+    with sqlite.alone():
         pass
     (line,) = said
     assert line.startswith(f"warning: {file}.lock cannot be locked ({os.strerror(code)}): ")
@@ -101,7 +101,7 @@ def test_where_nothing_can_be_locked_the_start_goes_on_with_a_warning(
 
 def test_a_link_in_place_of_the_lock_is_not_followed(file: Path, said: list[str]) -> None:
     Path(f"{file}.lock").symlink_to(file.with_name("elsewhere"))
-    with database.sqlite_alone():
+    with sqlite.alone():
         pass
     assert [path.name for path in file.parent.iterdir()] == ["db.sqlite3.lock"]
     assert len(said) == 1
@@ -112,7 +112,7 @@ def test_a_lock_that_may_not_be_opened_ends_the_start(file: Path, monkeypatch: p
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(Final) as final, database.sqlite_alone():
+    with pytest.raises(Final) as final, sqlite.alone():
         pass
     assert final.value.status == 73
     assert final.value.problems[0].startswith(f"{file}.lock cannot be written by uid ")
@@ -127,12 +127,12 @@ def test_a_server_and_a_database_in_memory_have_no_lock(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     use(monkeypatch, engine, name)
-    with database.sqlite_alone():
+    with sqlite.alone():
         pass
     assert [*tmp_path.iterdir()] == []
 
 
 def test_what_a_start_raises_is_passed_on_and_the_lock_is_free(file: Path) -> None:
     for _ in range(2):
-        with pytest.raises(OSError, match="full"), database.sqlite_alone():
+        with pytest.raises(OSError, match="full"), sqlite.alone():
             raise OSError("full")
