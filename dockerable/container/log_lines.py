@@ -9,7 +9,7 @@ import re
 import time
 from math import isfinite
 
-from dockerable.container import uwsgi_lines
+from dockerable.container import ecs, uwsgi_lines
 
 # With LOG_FORMAT=json these sources write JSON objects themselves.
 JSON_SOURCES = ("django", "nginx.access")
@@ -23,7 +23,7 @@ KEPT_OBJECT = 1 << 20
 UNFINISHED = 1.0
 # Seconds to wait for more lines of a traceback that looks complete.
 COMPLETE = 0.1
-ECS = {"ecs.version": "8.11"}
+ECS = {"ecs.version": ecs.VERSION}
 CONTINUES = " [continues]"
 
 CLEAN = bytes(range(0x20, 0x7F)) + b"\n"

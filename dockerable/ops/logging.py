@@ -24,7 +24,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from dockerable.container import variables
+from dockerable.container import ecs, variables
 from dockerable.container.kinds import Invalid
 from dockerable.container.variables import LOG_LEVELS
 from dockerable.ops.request_id import request_id
@@ -142,6 +142,7 @@ class JSONFormatter(TextFormatter):
             "message": self.message(record),
             "log.logger": record.name,
             "process.pid": record.process,
+            "ecs.version": ecs.VERSION,
         }
         if identity := request_id.get():
             fields["http.request.id"] = identity

@@ -134,6 +134,13 @@ def test_what_docker_exec_starts_runs_with_the_sites_values(odd: Stack) -> None:
     )
 
 
+def test_manage_says_that_the_code_is_in_the_image(odd: Stack) -> None:
+    for command, status, words in (("makemigrations", 0, "No changes detected"), ("startapp", 1, "Read-only")):
+        done = run("docker", "exec", odd.name, "manage", command, *["shop"] * (status == 1), check=False)
+        assert (done.returncode, words in done.stdout + done.stderr) == (status, True)
+        assert f"manage: warning: {command} works on the code in the image" in done.stderr
+
+
 def test_without_a_start_manage_derives_the_values_anew() -> None:
     words = ("run", "--rm", "--label", LABEL, "-e", "LOG_LEVEL=Warning", "-e", "USE_SSL=NO", IMAGE)
     level, processes, secure = docker(*words, "manage", "shell", "-v0", "-c", SHOW).split()

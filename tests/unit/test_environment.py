@@ -145,6 +145,37 @@ def test_manage_needs_no_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "DJANGO_SETTINGS_MODULE" not in environ
 
 
+@pytest.mark.parametrize(
+    ("words", "writable", "warned"),
+    [
+        (["makemigrations"], False, True),
+        (["makemigrations", "shop", "--name", "price"], False, True),
+        (["startapp", "shop"], False, True),
+        (["makemessages", "-l", "de"], False, True),
+        (["makemigrations", "--check"], False, False),
+        (["makemigrations", "--dry-run"], False, False),
+        (["startapp", "--help"], False, False),
+        (["migrate"], False, False),
+        ([], False, False),
+        # The source is mounted there.
+        (["makemigrations"], True, False),
+    ],
+)
+def test_a_command_that_writes_code_is_warned_of_where_the_code_cannot_be_written(
+    words: list[str],
+    writable: bool,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: writable)
+    assert executed(monkeypatch, tmp_path, *words)[0] == ["python3", "manage.py", *words]
+    said = capsys.readouterr().err
+    assert said.startswith(f"manage: warning: {words[0]} works on the code in the image") if warned else said == ""
+    assert said.count("\n") == warned
+
+
 def test_what_is_kept_is_for_owner_and_group(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
     before = os.umask(0o007)
     try:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from dockerable.container.log_lines import Source
 from dockerable.ops.logging import JSONFormatter, LogHandler, TextFormatter, logging_configuration
 from dockerable.ops.request_id import request_id
 from tests.support.docker import ROOT
@@ -103,10 +104,18 @@ def test_json_has_the_schemas_keys(request_a1: None) -> None:
         "message": "sold 3",
         "log.logger": "shop",
         "process.pid": os.getpid(),
+        "ecs.version": "8.11",
         "http.request.id": "a1",
         "error.type": "ValueError",
         "error.message": "no\nstock",
     }
+
+
+def test_all_json_records_name_the_same_version_of_the_schema() -> None:
+    record_of_pid_1 = json.loads(Source("cmd", json=True).take(b"one\n"))
+    nginx = (ROOT / "dockerable/nginx/logging.conf").read_text()
+    assert json.loads(JSONFormatter().format(record("one")))["ecs.version"] == record_of_pid_1["ecs.version"]
+    assert re.findall(r'"ecs\.version":"([^"]+)"', nginx) == [record_of_pid_1["ecs.version"]]
 
 
 def test_json_has_the_callers_fields() -> None:
