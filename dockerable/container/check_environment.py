@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from dockerable.container import checks, environment, places, uwsgi_options, variables
+from dockerable.container import checks, environment, places, unknown_variables, uwsgi_options, variables
 from dockerable.container.exit_status import CANNOT_CREATE
 from dockerable.container.report import Report
 from dockerable.container.template_values import template_values
@@ -24,7 +24,7 @@ def check(environ: Mapping[str, str], known: Mapping[str, str]) -> Report:
     report = Report()
     variables.check(environ, report, known=known)
     checks.check_watchdog(report)
-    variables.warn_of_unknown(environ, report)
+    unknown_variables.warn_of_unknown(environ, report)
     uwsgi_options.check(environ, report)
     before = len(report.errors)
     checks.check_settings_module(report)

@@ -1,7 +1,7 @@
 """The table of all variables: allowed values, default, description, and which program reads it.
 
-The checks at start, their messages, the warnings about misspelt names, and VARIABLES.md (variables_page.py) are made
-from this table.
+The checks at start, their messages, the warnings about misspelt names (unknown_variables.py), and VARIABLES.md
+(variables_page.py) are made from this table.
 """
 
 import re
@@ -11,7 +11,6 @@ from contextlib import suppress
 from dockerable.container import kinds, limits
 from dockerable.container.exit_status import USAGE
 from dockerable.container.kinds import Invalid, Kind, integer, one_of, shown
-from dockerable.container.orchestrator import injected
 from dockerable.container.places import APP
 from dockerable.container.report import Report
 
@@ -366,18 +365,3 @@ def refusal(name: str, value: str, reason: str) -> str:
     """The message about a wrong value; it quotes the value unless `reason` does."""
     link = f"={shown(value)}" if reason.startswith("must ") else ":" if reason[0] in "'\"" else ""
     return f"{name}{link} {reason}"
-
-
-def warn_of_unknown(environ: Mapping[str, str], report: Report) -> None:
-    """Warn of names that look like misspelt variables of the container."""
-    import difflib
-
-    for name in sorted(set(environ) - set(CONTAINER)):
-        # uwsgi_options.py checks UWSGI_.
-        if name.startswith("UWSGI_") or injected(name, environ[name]):
-            continue
-        nearest = difflib.get_close_matches(name, CONTAINER, 1, 0.8)
-        if nearest:
-            report.warnings.append(f"{name} is not a variable of this image: did you mean {nearest[0]}?")
-        elif name.startswith("NGINX_"):
-            report.warnings.append(f"{name} is not a variable of this image and has no effect")

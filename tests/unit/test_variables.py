@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dockerable.container import checks, kinds, variables
+from dockerable.container import checks, kinds, unknown_variables, variables
 from dockerable.container.report import Report
 from dockerable.container.template_values import template_values
 from tests.support.docker import ROOT
@@ -44,7 +44,7 @@ def check(**changes: str | None) -> Report:
     environ = {name: value for name, value in {**GOOD, **changes}.items() if value is not None}
     variables.check(environ, report)
     checks.check_watchdog(report)
-    variables.warn_of_unknown(environ, report)
+    unknown_variables.warn_of_unknown(environ, report)
     return report
 
 
@@ -302,6 +302,8 @@ def test_a_variable_of_nginx_that_has_no_effect_is_warned_of() -> None:
 def test_variables_of_others_are_left_alone() -> None:
     others = dict.fromkeys(("PATH", "HOME", "LANG", "SECRET_KEY", "DATABASE_URL", "UWSGI_BUFFER_SIZE", "TZ"), "x")
     assert check(**others).warnings == []
+    near = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "DB_USE_SSL", "APP_LOG_LEVEL", "LOG_LEVEL_DB", "PG_USE_SSL")
+    assert check(**dict.fromkeys(near, "x")).warnings == []
     # Kubernetes sets these where a service is called `nginx`.
     services = {
         "NGINX_SERVICE_HOST": "10.0.0.1",
