@@ -1,13 +1,14 @@
 """healthcheck: whether the site is healthy; run by the image's HEALTHCHECK and by ctl.
 
-Sends a request through nginx's /run/health.sock to a uWSGI worker. By default application/wsgi.py answers, without
-the project's code and database. With HEALTH_PATH the project answers with that page: healthy is a status below 500.
+Asks nginx on /run/health.sock, which answers by itself, and reads PID 1's verdict in /run/health.json (health.py).
+It never waits behind a request, so a site that is slow under load stays healthy. With HEALTH_PATH the project answers
+with that page instead: healthy is a status below 500.
 Prints one line. Exits: 0 healthy, 1 not (Docker reserves all others).
 """
 
 import os
 
-from dockerable.container import phase
+from dockerable.container import health, phase
 from dockerable.container.probes import get
 
 
@@ -21,24 +22,25 @@ def own_page() -> str:
     return environment.read(required=False).values.get("HEALTH_PATH", "")
 
 
-def main(_: list[str]) -> int:
-    """Check and print one line. Returns 0 if the site is healthy, else 1."""
-    page = own_page()
-    path = page or "/dockerable/live"
+def problem(page: str) -> str:
+    """Why the site is not healthy, in one line; empty if it is. `page` is HEALTH_PATH."""
+    path = page or "/dockerable/nginx"
     try:
         status, body = get(path)
     except FileNotFoundError:
-        print("nginx has not started yet")
-        return 1
+        return "nginx has not started yet"
     except (OSError, ValueError) as reason:
-        print(f"nginx does not answer: {reason}")
-        return 1
-    if status == 200 or (page and status < 500):
-        print("healthy")
-        return 0
+        return f"nginx does not answer: {reason}"
     # The title tells nginx's 503 of a starting site from one that the project answers.
     if status == 503 and b"<title>Starting" in body:
-        print(": ".join(filter(None, ("the application is starting", phase.read()))))
-    else:
-        print(f"{path} gives {status}")
-    return 1
+        return ": ".join(filter(None, ("the application is starting", phase.read())))
+    if page:
+        return "" if status < 500 else f"{path} gives {status}"
+    return health.problem() if status == 200 else f"{path} gives {status}"
+
+
+def main(_: list[str]) -> int:
+    """Check and print one line. Returns 0 if the site is healthy, else 1."""
+    found = problem(own_page())
+    print(found or "healthy")
+    return 1 if found else 0

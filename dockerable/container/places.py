@@ -27,6 +27,7 @@ WORKERS = Path("/run/workers")
 PROXY_WARNING = Path("/run/proxy-warning")
 NGINX_CONFIGURATION = Path("/run/nginx/nginx.conf")
 NGINX_PID = Path("/run/nginx.pid")
+SUPERVISORD_PID = Path("/run/supervisord.pid")
 UWSGI_FIFO = Path("/run/uwsgi.fifo")
 UWSGI_STATISTICS = Path("/run/uwsgi-stats.sock")
 

@@ -26,9 +26,10 @@ def ask(path: str, request: bytes = b"", *, patience: float = PATIENCE) -> bytes
     return answer
 
 
-def get(page: str) -> tuple[int, bytes]:
+def get(page: str, *, patience: float = PATIENCE) -> tuple[int, bytes]:
     """Request a page on nginx's health socket. Returns status and body. Raises OSError, ValueError."""
-    head, _, body = ask(HEALTH, f"GET {page} HTTP/1.0\r\nHost: health\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    request = f"GET {page} HTTP/1.0\r\nHost: health\r\n\r\n".encode()
+    head, _, body = ask(HEALTH, request, patience=patience).partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     if len(words) < 2:
         raise ValueError("it closed the connection")

@@ -104,7 +104,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             "HEALTH_PATH",
             kinds.PATH,
             "",
-            "A page of the site that the health check asks for, instead of asking a worker for a sign of life.",
+            "A page of the site that the health check asks for, instead of PID 1's verdict. It waits behind requests.",
             "/health/",
         ),
     ),
@@ -220,7 +220,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
                 f"{WATCHDOG_MARGIN} more than UWSGI_HARAKIRI",
                 lambda values: str(int(values["UWSGI_HARAKIRI"]) + WATCHDOG_MARGIN),
             ),
-            "The container ends after this time without an answer and without any progress.",
+            "The container ends after this time, and up to ten seconds more, without an answer or any progress.",
         ),
         Variable(
             "UWSGI_LISTEN",

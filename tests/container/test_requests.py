@@ -227,7 +227,7 @@ def test_the_page_of_the_health_check_has_our_first_name_as_its_host(site: Stack
     ["", "Dockerable-Live: 1\r\n", "DOCKERABLE_LIVE: 1\r\n", "HTTP_DOCKERABLE_LIVE: 1\r\n", "Host-: unix\r\n"],
 )
 def test_liveness_is_no_page_for_clients(site: Stack, lines: str) -> None:
-    for path in ("/dockerable/live", "/dockerable/live/", "//dockerable/./live"):
+    for path in ("/dockerable/live", "/dockerable/live/", "//dockerable/./live", "/dockerable/nginx"):
         missing = answer(site, path, headers=lines)
         assert missing.status == 404
         assert b"live\n" not in missing.body

@@ -82,10 +82,11 @@ def follow(name: str, enough: Callable[[str], bool], timeout: float, since: str 
 def until_healthy(name: str, timeout: float) -> bool:
     """True once the container's own health check is content, false where the container ends first. Raises TimeoutError.
 
+    PID 1's verdict may be seconds old, so a worker is asked as well: something may have been killed just before.
     One command in the container that asks again and again: many of them would take the CPU that a start needs.
     """
     try:
-        ask = "until healthcheck; do sleep 0.1; done"
+        ask = "until healthcheck && HEALTH_PATH=/dockerable/live healthcheck; do sleep 0.1; done"
         return run("docker", "exec", name, "sh", "-c", ask, check=False, timeout=timeout).returncode == 0
     except subprocess.TimeoutExpired as reason:
         raise TimeoutError(f"{name} is not healthy within {timeout} s") from reason
