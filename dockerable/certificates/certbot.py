@@ -2,8 +2,10 @@
 
 One at a time; what certbot writes stays usable when the container's uid changes; nginx serves what it got.
 Reads: ACME_CA_BUNDLE, ACME_EAB_KID, ACME_EAB_HMAC_FILE. Writes: /run/letsencrypt, /etc/letsencrypt
-Exits: certbot's status; 64 as uid 0; 73 where it cannot write; 75 while another one runs; 124 (137 where it had to be
-killed) after two hours; 128 and the number of the signal that ended it.
+Where another container renews what is in /etc/letsencrypt (owner.py), `renew` does nothing and succeeds, so that cron
+may call it in each; commands that only read run there; the rest is refused.
+Exits: certbot's status; 64 as uid 0; 73 where it cannot write; 75 while another one runs or another container is the
+owner; 124 (137 where it had to be killed) after two hours; 128 and the number of the signal that ended it.
 
 It starts often, so it imports little: no cryptography.
 """
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from dockerable.certificates.owner import Owner
 from dockerable.container import places
 from dockerable.container.exit_status import CANNOT_CREATE, TRY_LATER, USAGE
 
@@ -24,6 +27,8 @@ PATIENCE = 300.0  # seconds for another one to end
 # No order takes two hours: an authority that never ends its answers must not end all renewals.
 LIMIT = 2 * 3600.0  # seconds
 KILL_AFTER = 10.0  # seconds between the signal that is to end certbot and SIGKILL
+# Commands and options that change nothing in /etc/letsencrypt.
+READING = {"certificates", "show_account", "plugins", "help", "-h", "--help", "--version"}
 # As timeout(1) of coreutils has them.
 TIMED_OUT, KILLED = 124, 128 + signal.SIGKILL
 SIGNALS = (signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -176,6 +181,12 @@ def run_alone(arguments: list[str], handler: FirstSignal) -> int:
         return refuse(USAGE, "not as uid 0 (remedy: docker exec without -u)")
     if not os.access(places.LETSENCRYPT, os.W_OK):
         return refuse(CANNOT_CREATE, f"{places.LETSENCRYPT} cannot be written by uid {os.geteuid()}")
+    owner = Owner()
+    if (other := owner.other()) and not READING.intersection(arguments):
+        if "renew" in arguments:
+            say(f"nothing done: container {other} renews what is in {places.LETSENCRYPT}")
+            return 0
+        return refuse(TRY_LATER, f"container {other} orders and renews in {places.LETSENCRYPT}: call certbot there")
     try:
         make_folders()
         command = [PROGRAM, *arguments, *account_options(os.environ)]

@@ -3,7 +3,7 @@
 import fcntl
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dockerable.certificates import clock, lineage
@@ -16,10 +16,10 @@ from dockerable.container import places
 NONCE_TRIES = 3
 
 
-def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool = False) -> str:
+def order(request: Request, values: Mapping[str, str], locks: Sequence[int], *, now: bool = False) -> str:
     """Run certbot: for a new certificate if the stored one must be replaced, else for a renewal if one is due.
 
-    With `now` it renews even if that is not due. `lock` comes from `alone`. Returns why the order failed; empty if the
+    With `now` it renews even if that is not due. `locks` come from `alone`. Returns why the order failed; empty if the
     stored certificate is good.
     """
     why = lineage.why_reissue(request)
@@ -27,12 +27,12 @@ def order(request: Request, values: Mapping[str, str], lock: int, *, now: bool =
     if why:
         log.info("%s; asking %s", why, request.server)
         set_aside_unusable(request)
-    good, output = run(command, lock)
+    good, output = run(command, locks)
     if not good and account_is_lost(output):
         log.info("the authority does not know our account any more; registering another")
         forget_account(request)
         # Not `renew`, which would use the account that the lineage was made with.
-        good, output = run(issue_command(request, values), lock)
+        good, output = run(issue_command(request, values), locks)
     if not good:
         for finding in diagnose(request, values):
             log.info("note: %s", finding)
@@ -93,25 +93,25 @@ def renew_command(request: Request, *, now: bool = False) -> list[str]:
 
 
 @contextmanager
-def alone() -> Iterator[int]:
-    """Hold the lock that lets one attempt run at a time. Yields its descriptor.
+def alone(*locks: int) -> Iterator[list[int]]:
+    """Hold the lock that lets one attempt run at a time. Yields the descriptors of `locks` and of this one.
 
-    `run` passes the descriptor to certbot: so if this program is killed, certbot still holds the lock.
+    `run` passes them to certbot: so if this program is killed, certbot still holds the locks.
     """
     places.CERTBOT.mkdir(parents=True, exist_ok=True)
     with (places.CERTBOT / "attempt.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock.fileno()
+        yield [*locks, lock.fileno()]
 
 
-def run(command: list[str], lock: int) -> tuple[bool, str]:
+def run(command: list[str], locks: Sequence[int]) -> tuple[bool, str]:
     """Run certbot (bin/certbot). Returns whether it succeeded, and its output.
 
     If the authority rejects a nonce, the acme library repeats the request once; after a second rejection certbot is run
     again.
     """
     for _ in range(NONCE_TRIES):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[lock], check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=locks, check=False)
         output = done.stdout.decode(errors="replace")
         if done.returncode == 0 or "badNonce" not in output:
             break

@@ -5,7 +5,8 @@ Usage: certificate                    run by supervisord: keeps the best pair in
        certificate renew              order a certificate now, due or not, regardless of the back-off
        certificate status [--json]    print the stored and the served certificate, the last attempt and the next
 Reads: the container's variables (environment.py). Writes: /run/tls, /run/certificate.json, /etc/letsencrypt
-Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the mounted certificate (TLS_CERTIFICATE) is unusable.
+Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the mounted certificate (TLS_CERTIFICATE) is unusable; 75
+renew in a container that is not the one that orders (owner.py).
 """
 
 import datetime
@@ -20,10 +21,11 @@ from typing import NoReturn
 from dockerable.certificates import clock, lineage, orders, pairs, served, status
 from dockerable.certificates.backoff import Attempts, retry_after
 from dockerable.certificates.log import log, start_log
+from dockerable.certificates.owner import Owner
 from dockerable.certificates.pairs import Broken
 from dockerable.certificates.request import Request
 from dockerable.container import environment, nginx, places
-from dockerable.container.exit_status import BAD_DATA, USAGE
+from dockerable.container.exit_status import BAD_DATA, TRY_LATER, USAGE
 
 # How often during a certificate's lifetime certbot checks whether to renew; it then also asks the authority (ARI).
 CHECKS_A_LIFETIME = 50
@@ -62,6 +64,9 @@ class Program:
         self.problem = self.fingerprint = self.warned = ""
         # Monotonic seconds of the next check for a renewal, and of the next check of what nginx serves.
         self.next_check = self.next_ask = 0.0
+        self.owner = Owner()
+        # The other container that orders and renews, and why nothing can be locked, as they were logged last.
+        self.other = self.unlocked = ""
 
     @property
     def name(self) -> str:
@@ -83,7 +88,7 @@ class Program:
         self.log_served()
         if self.request.own:
             self.warn_of_own(self.request.own[0])
-        else:
+        elif self.is_owner():
             self.renew_when_due()
         if time.monotonic() >= self.next_ask:
             self.next_ask = time.monotonic() + ASK
@@ -143,6 +148,18 @@ class Program:
         elif left.days < WARN_DAYS:
             log.warning("%s expires in %d days: replace it", file, left.days)
 
+    def is_owner(self) -> bool:
+        """Whether this container may order and renew; logs each change once."""
+        other, folder = self.owner.other(), places.LETSENCRYPT
+        if other and other != self.other:
+            log.info("container %s orders and renews in %s: serving what it stores, until it is gone", other, folder)
+        elif self.other and not other:
+            log.info("container %s is gone: ordering and renewing in %s from here on", self.other, folder)
+        if self.owner.problem and self.owner.problem != self.unlocked:
+            log.warning("%s cannot be locked (%s): only one container may use it", folder, self.owner.problem)
+        self.other, self.unlocked = other, self.owner.problem
+        return not other
+
     def renew_when_due(self) -> None:
         """Make an attempt if the certificate must be replaced, or if it is time to check for a renewal."""
         why = lineage.why_reissue(self.request)
@@ -162,7 +179,7 @@ class Program:
         Returns whether the certificate is good now. `asked` is for an attempt that a user has requested.
         """
         before = lineage.stored_leaf(self.request)
-        with orders.alone() as lock:
+        with orders.alone(*self.owner.locks) as locks:
             attempts = Attempts.load(self.request)
             if asked and lineage.stored_leaf(self.request) != before:
                 log.info("another has renewed it in the meantime")
@@ -171,7 +188,7 @@ class Program:
                 return False
             # First, so that an attempt which is killed counts too.
             attempts.begin()
-            if reason := orders.order(self.request, self.values, lock, now=asked):
+            if reason := orders.order(self.request, self.values, locks, now=asked):
                 attempts.failed(reason, retry_after(places.CERTBOT_LOG))
                 log.error("no certificate: %s; next try at %s", reason, clock.rfc3339(attempts.next))
             else:
@@ -192,6 +209,9 @@ class Program:
         if self.request.own:
             log.info("%s is yours: nothing to renew", self.request.own[0])
             return USAGE
+        if other := self.owner.other():
+            log.error("container %s orders and renews in %s: ask it there", other, places.LETSENCRYPT)
+            return TRY_LATER
         good = self.attempt(asked=True)
         settle(self.request)
         found = status.find(self.request)
