@@ -18,6 +18,8 @@ umask 0007
 HERE=/app/dockerable
 CONFIGURATION=/run/nginx
 LOG=/run/log
+# As in container/places.py.
+ROOM_IN_RUN='(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)'
 
 log() { echo "$*" >&2; }
 die() { status=$1; shift; log "$*"; exit "$status"; }
@@ -41,19 +43,25 @@ prepare_data() {
 
 # nginx starts with the stored certificate or a temporary one; the certificate program orders a valid one later.
 prepare_certificate() {
-    mkdir -p /run/webroot
+    mkdir -p /run/webroot || die 73 "error: /run/webroot cannot be made $ROOM_IN_RUN"
     [ "$USE_SSL" = off ] || "$HERE/bin/certificate" install >$LOG/certbot 2>&1
+}
+
+# $1: a template; $2: the file to write.
+render() {
+    [ -r "$1" ] || die 66 "error: $1 cannot be read by uid $(id -u): mount it readable for group 0"
+    envsubst "$TEMPLATE_VARIABLES" <"$1" >"$2" || die 73 "error: $2 cannot be written $ROOM_IN_RUN"
 }
 
 # Renders into a new folder, which replaces the configuration in use only if nginx accepts it.
 render_nginx_conf() {
     new=$CONFIGURATION.new
     rm -rf "$new"
-    mkdir -p "$new"
+    mkdir -p "$new" || die 73 "error: $new cannot be made $ROOM_IN_RUN"
     for template in "$HERE"/nginx/*.conf; do
-        envsubst "$TEMPLATE_VARIABLES" <"$template" >"$new/${template##*/}"
+        render "$template" "$new/${template##*/}"
     done
-    envsubst "$TEMPLATE_VARIABLES" <"$HERE/$SITE_TEMPLATE" >"$new/site.conf"
+    render "$HERE/$SITE_TEMPLATE" "$new/site.conf"
     tested=$(/usr/sbin/nginx -e stderr -t -q -c "$new/nginx.conf" 2>&1) ||
         die 78 "error: nginx refuses its configuration: $(echo "$tested" | sed 's/^.*\[emerg\] [0-9#: ]*//; /test failed$/d' | tr '\n' ' ')"
     rm -rf "$CONFIGURATION"

@@ -13,7 +13,9 @@ Writes: /run/snapshot; /run/failure if another start would not help.
 Exits: the status of SettingsError (65, 66, 73, 78); 70 the application or a migration fails; 73 no copy can be made.
 """
 
+import errno
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -30,14 +32,25 @@ from dockerable.container import snapshot
 from dockerable.container.exit_status import CANNOT_CREATE, NO_INPUT, SOFTWARE
 from dockerable.container.places import ROOM_IN_RUN
 
+# File descriptors that uWSGI may open, if the container may: it reserves memory for each, a gigabyte at the kernel's
+# highest limit. Its own option max-fd would log an error where the container's limit is lower.
+MOST_DESCRIPTORS = 4096
 
-def copy_mounted(copy: Path) -> dict[Path, str]:
-    """Copy what is mounted, and import from that copy from now on.
+
+def bound_descriptors() -> None:
+    """Set the soft limit of open files to MOST_DESCRIPTORS, or to the hard limit if that is lower."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def copy_mounted(copy: Path, *, needs_room: bool = False) -> dict[Path, str]:
+    """Copy what is mounted, and import from that copy from now on; with `needs_room` only if /run has room for it.
 
     Returns the folders that could not be copied, with the reasons; they are used as they are. Raises Final.
     """
     try:
-        left = snapshot.make(copy)
+        left = snapshot.make(copy, needs_room=needs_room)
     except OSError as reason:
         raise Final(CANNOT_CREATE, [f"what is mounted cannot be copied to {copy}: {reason} {ROOM_IN_RUN}"]) from None
     snapshot.use(copy)
@@ -49,9 +62,11 @@ def warn_of_uncopied(left: dict[Path, str]) -> None:
     files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
     for folder, reason in left.items():
         if any(file.startswith(f"{folder}/") for file in files):
+            full = reason == os.strerror(errno.ENOSPC)
+            remedy = ROOM_IN_RUN if full else "(remedy: mount the environment's folder only)"
             log(
-                f"warning: {folder} cannot be copied ({reason}): a worker that is replaced loads it as it is by then"
-                " (remedy: mount the environment's folder only)"
+                f"warning: {folder} cannot be copied ({reason}): a worker that is replaced loads it as it is by then "
+                f"{remedy}"
             )
 
 
@@ -103,7 +118,8 @@ def check() -> None:
     end_with_parent()
     # If memory runs out the kernel shall kill this process rather than a worker.
     Path("/proc/self/oom_score_adj").write_text("1000")
-    left = copy_mounted(Path(os.environ["DOCKERABLE_COPY"]))
+    # What is served already goes on: a reload is refused rather than done without the copy.
+    left = copy_mounted(Path(os.environ["DOCKERABLE_COPY"]), needs_room=True)
     load_settings()
     refuse_unfit()
     load_application()
@@ -136,6 +152,7 @@ def start() -> int:
     snapshot.use()
     log("ready to serve, starting uWSGI")
     log_as_uwsgi()
+    bound_descriptors()
     # Imported here, since only the image has it; checks and unit tests do not need it.
     import pyuwsgi
 

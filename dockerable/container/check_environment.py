@@ -26,6 +26,7 @@ def check(environ: Mapping[str, str], known: Mapping[str, str]) -> Report:
     checks.check_watchdog(report)
     unknown_variables.warn_of_unknown(environ, report)
     uwsgi_options.check(environ, report)
+    checks.check_descriptors(report)
     before = len(report.errors)
     checks.check_settings_module(report)
     importable = len(report.errors) == before

@@ -4,20 +4,31 @@ Each check adds errors and warnings to a report, and changes nothing else.
 """
 
 import os
+import resource
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from dockerable.container import kinds, limits
-from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, NO_INPUT, SEVERITY, USAGE
+from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, CONFIG, NO_INPUT, SEVERITY, USAGE
 from dockerable.container.kinds import Invalid, is_address, shown
-from dockerable.container.places import APP, LETSENCRYPT, group_may_write, mount_of, not_writable, on_volume
+from dockerable.container.places import (
+    APP,
+    DESCRIPTORS,
+    LETSENCRYPT,
+    group_may_write,
+    mount_of,
+    not_writable,
+    on_volume,
+)
 from dockerable.container.report import Report
 from dockerable.container.variables import FILES, LEAST_WATCHDOG_MARGIN
 
 SETTINGS_PATIENCE = 10.0  # seconds that importing the project's settings may take (check_settings)
 # The folders in DATA_DIR that a start makes.
 DATA_FOLDERS = ("media", "private", "tmp", "tmp/nginx", "tmp/nginx/body", "tmp/nginx/uwsgi")
+# supervisor-app.conf's minfds: supervisord does not start with fewer, and the message of its own has no remedy.
+LEAST_DESCRIPTORS = 128
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
@@ -30,6 +41,13 @@ def check_watchdog(report: Report) -> None:
             f"WATCHDOG_TIMEOUT={timeout} must exceed UWSGI_HARAKIRI={harakiri} by {LEAST_WATCHDOG_MARGIN} seconds "
             "at least (0: off), or it would end the container for requests that are merely slow",
         )
+
+
+def check_descriptors(report: Report) -> None:
+    """The container's limit of open files must leave room for the programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < LEAST_DESCRIPTORS:
+        report.error(CONFIG, f"nofile={hard} open files are too few, {LEAST_DESCRIPTORS} are needed {DESCRIPTORS}")
 
 
 def fit_machine(environ: Mapping[str, str], report: Report) -> None:

@@ -43,6 +43,7 @@ WEBROOT = Path("/var/www/html")
 CERTIFICATE_STATUS = Path("/run/certificate.json")
 
 ROOM_IN_RUN = "(remedy: room in /run, such as --tmpfs /run:mode=0770,size=64m)"
+DESCRIPTORS = "(remedy: --ulimit nofile=4096, in a compose file ulimits: {nofile: 4096})"
 
 
 def who() -> str:

@@ -217,8 +217,8 @@ def place() -> Path:
     return SNAPSHOT / str(time.monotonic_ns())
 
 
-def make(root: Path) -> dict[Path, str]:
-    """Make the copy `root`. Raises OSError.
+def make(root: Path, *, needs_room: bool = False) -> dict[Path, str]:
+    """Make the copy `root`. Raises OSError, with `needs_room` also if /run has no room for a folder.
 
     Returns the folders that could not be copied, with the reason; links to them stand in the copy.
     """
@@ -237,6 +237,8 @@ def make(root: Path) -> dict[Path, str]:
                 folders.append(folder)
                 continue
         except (TooLarge, OSError) as reason:
+            if needs_room and getattr(reason, "errno", None) == errno.ENOSPC:
+                raise
             left[folder] = getattr(reason, "strerror", None) or str(reason)
             shutil.rmtree(target, ignore_errors=True)
         target.mkdir() if target == root else target.symlink_to(folder)

@@ -22,7 +22,7 @@ connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=20)
 connection.request("GET", "/")
 print(connection.getresponse().status)
 """
-LITTLE = ["--memory", "128m", "--memory-swap", "128m", "--ulimit", "nofile=256:256", "--pids-limit", "40"]
+LITTLE = ["--memory", "128m", "--memory-swap", "128m", "--ulimit", "nofile=128:128", "--pids-limit", "40"]
 LITTLE += ["--sysctl", "net.core.somaxconn=128", "--cpus", "0.5"]
 # Of descriptors there are as many as the engine itself may have, unless fewer are asked for.
 MUCH = ["--memory", "4g", "--sysctl", "net.core.somaxconn=65535", "--pids-limit", "-1"]
