@@ -11,7 +11,7 @@
 # Reads: the variables of the container in dockerable/VARIABLES.md
 # Writes: /run/environment, /run/nginx/*.conf, /run/tls, /run/webroot, $DATA_DIR/media, $DATA_DIR/private, $DATA_DIR/tmp;
 #         logs to /run/log
-# Exits: 64, 65, 66, 73 or 78 if it refuses the start; bin/init passes the status on
+# Exits: 64, 65, 66, 73 or 78 if it refuses the start, which bin/init passes on; 64 as uid 0
 set -eu
 umask 0007
 
@@ -125,10 +125,20 @@ prepare_reload() {
     render_nginx_conf
 }
 
+# The message of container/refuse_root.py.
+refuse_root() {
+    [ "$(id -u)" != 0 ] || die 64 "error: not as uid 0 (remedy: docker exec without -u, docker run with --user 10001:0)"
+}
+
 main() {
     cd /app
     case ${1:-web} in
-        web | start | nginx | application | certificate | prepare_reload) "${1:-web}" ;;
+        # init refuses uid 0 itself.
+        web) web ;;
+        start | nginx | application | certificate | prepare_reload)
+            refuse_root
+            "$1"
+            ;;
         *) die 64 "cmd: error: '$1' is no role: web, nginx, application or certificate" ;;
     esac
 }

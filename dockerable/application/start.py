@@ -10,7 +10,8 @@ With --check-settings it loads the mounted settings, reports errors and ends. Wi
 with a new copy and the WSGI application, and warns of migrations that are due.
 Reads: RUN_MIGRATIONS, UWSGI_RELOAD_ON_RSS; with --check DOCKERABLE_COPY, the path of the copy.
 Writes: /run/snapshot; /run/failure if another start would not help.
-Exits: the status of SettingsError (65, 66, 73, 78); 70 the application or a migration fails; 73 no copy can be made.
+Exits: the status of SettingsError (65, 66, 73, 78); 64 as uid 0; 70 the application or a migration fails; 73 no copy
+can be made.
 """
 
 import errno
@@ -31,6 +32,7 @@ from dockerable.application.refusals import Final, refuse_unfit
 from dockerable.container import snapshot
 from dockerable.container.exit_status import CANNOT_CREATE, NO_INPUT, SOFTWARE
 from dockerable.container.places import ROOM_IN_RUN
+from dockerable.container.refuse_root import refuse_root
 
 # File descriptors that uWSGI may open, if the container may: it reserves memory for each, a gigabyte at the kernel's
 # highest limit. Its own option max-fd would log an error where the container's limit is lower.
@@ -162,6 +164,8 @@ def start() -> int:
 
 def main(arguments: list[str]) -> int:
     """Start, or check if the arguments ask for it. Returns the exit status."""
+    if status := refuse_root("application"):
+        return status
     if arguments == ["--check-settings"]:
         return in_child(load_settings)
     if arguments == ["--check"]:

@@ -20,9 +20,11 @@ from contextlib import contextmanager
 
 from dockerable.certificates.owner import Owner
 from dockerable.container import places
-from dockerable.container.exit_status import CANNOT_CREATE, TRY_LATER, USAGE
+from dockerable.container.exit_status import CANNOT_CREATE, TRY_LATER
+from dockerable.container.refuse_root import refuse_root
 
-PROGRAM = "/opt/dockerable/bin/certbot"
+# /opt/dockerable/bin/certbot is a link to bin/certbot, so that nobody runs certbot past this program.
+PROGRAM = ("/opt/dockerable/bin/python3", "-P", "-c", "import sys; from certbot.main import main; sys.exit(main())")
 PATIENCE = 300.0  # seconds for another one to end
 # No order takes two hours: an authority that never ends its answers must not end all renewals.
 LIMIT = 2 * 3600.0  # seconds
@@ -176,9 +178,9 @@ def open_to_group() -> None:
 
 def run_alone(arguments: list[str], handler: FirstSignal) -> int:
     """Check, wait for the lock, run certbot. Returns the exit status. Raises Stopped."""
-    # Without capabilities root is nobody here: it cannot read what others own and calls the lineage broken.
-    if os.geteuid() == 0:
-        return refuse(USAGE, "not as uid 0 (remedy: docker exec without -u)")
+    # Root would also call the lineage broken, whose files it cannot read.
+    if status := refuse_root("certbot"):
+        return status
     if not os.access(places.LETSENCRYPT, os.W_OK):
         return refuse(CANNOT_CREATE, f"{places.LETSENCRYPT} cannot be written by uid {os.geteuid()}")
     owner = Owner()
@@ -189,7 +191,7 @@ def run_alone(arguments: list[str], handler: FirstSignal) -> int:
         return refuse(TRY_LATER, f"container {other} orders and renews in {places.LETSENCRYPT}: call certbot there")
     try:
         make_folders()
-        command = [PROGRAM, *arguments, *account_options(os.environ)]
+        command = [*PROGRAM, *arguments, *account_options(os.environ)]
         lock = (places.CERTBOT / "lock").open("a")
     except OSError as reason:
         return refuse(CANNOT_CREATE, f"{places.CERTBOT} cannot be written: {reason.strerror} {places.ROOM_IN_RUN}")

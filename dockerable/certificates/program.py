@@ -5,11 +5,13 @@ Usage: certificate                    run by supervisord: keeps the best pair in
        certificate renew              order a certificate now, due or not, regardless of the back-off
        certificate status [--json]    print the stored and the served certificate, the last attempt and the next
 Reads: the container's variables (environment.py). Writes: /run/tls, /run/certificate.json, /etc/letsencrypt
-Exits: 0; 1 renew failed; 64 wrong usage or HTTPS is off; 65 the mounted certificate (TLS_CERTIFICATE) is unusable; 75
-renew in a container that is not the one that orders (owner.py).
+Exits: 0; 1 renew failed; 64 wrong usage, HTTPS is off, or as uid 0 (but not `status`, which writes nothing);
+65 the mounted certificate (TLS_CERTIFICATE) is unusable; 73 /run is full; 75 renew in a container that is not the one
+that orders (owner.py).
 """
 
 import datetime
+import errno
 import os
 import signal
 import time
@@ -25,7 +27,8 @@ from dockerable.certificates.owner import Owner
 from dockerable.certificates.pairs import Broken
 from dockerable.certificates.request import Request
 from dockerable.container import environment, nginx, places
-from dockerable.container.exit_status import BAD_DATA, TRY_LATER, USAGE
+from dockerable.container.exit_status import BAD_DATA, CANNOT_CREATE, TRY_LATER, USAGE
+from dockerable.container.refuse_root import refuse_root
 
 # How often during a certificate's lifetime certbot checks whether to renew; it then also asks the authority (ARI).
 CHECKS_A_LIFETIME = 50
@@ -283,6 +286,8 @@ def run(arguments: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run one command, and log why if it is refused. Returns the exit status."""
+    if arguments[:1] != ["status"] and (refused := refuse_root("certificate")):
+        return refused
     os.umask(0o007)
     start_log(arguments)
     try:
@@ -291,3 +296,9 @@ def main(arguments: list[str]) -> int:
         if str(refused):
             log.error("%s", refused)
         return refused.status
+    except OSError as reason:
+        # `install` writes to /run alone, also before nginx's first start.
+        if arguments != ["install"] or reason.errno != errno.ENOSPC:
+            raise
+        log.error("%s cannot be written: %s %s", places.TLS, reason.strerror, places.ROOM_IN_RUN)
+        return CANNOT_CREATE

@@ -2,7 +2,7 @@
 
 manage.py gets the values that the site runs with, and umask 0007, so that files it makes stay writable when the
 container's uid changes. A command that works on the code, which is in the image, is warned of.
-Exits: manage.py's status; 64 if a variable given to this command is wrong.
+Exits: manage.py's status; 64 if a variable given to this command is wrong, or as uid 0.
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 
 from dockerable.container import environment
 from dockerable.container.places import APP
+from dockerable.container.refuse_root import refuse_root
 
 PYTHON = "/opt/app/bin/python3"
 # Django's commands that write into the code; then those options with which they write nothing.
@@ -41,7 +42,9 @@ def warn_of_code(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Become manage.py. Returns only if a variable is wrong."""
+    """Become manage.py. Returns only if a variable is wrong, or as uid 0."""
+    if status := refuse_root("manage"):
+        return status
     report = environment.read(required=False)
     if report.errors:
         for _, message in report.errors:

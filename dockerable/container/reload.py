@@ -22,6 +22,7 @@ from pathlib import Path
 from dockerable.container import environment, nginx, snapshot, uwsgi_statistics
 from dockerable.container.exit_status import CANNOT_CREATE, CONFIG, INTERRUPTED, SOFTWARE, TRY_LATER, USAGE
 from dockerable.container.places import READY, ROOM_IN_RUN, UWSGI_FIFO
+from dockerable.container.refuse_root import refuse_root
 from dockerable.container.uwsgi_statistics import Worker
 
 LOCK = Path("/run/reload.lock")
@@ -192,6 +193,8 @@ def take_what_is_mounted() -> int:
 
 def main(_: list[str]) -> int:
     """Reload. Returns the exit status."""
+    if status := refuse_root("reload"):
+        return status
     os.umask(0o007)
     if os.getuid() != Path("/proc/1").stat().st_uid:
         log("error: called by another uid than the site's (remedy: docker exec without -u)")

@@ -2,7 +2,7 @@
 
 Configuration, main loop and supervisorctl are supervisor's. The subclasses here hold the changes; program_events.py
 handles the end of a program.
-Exits: 0; PID 1 takes the container's exit status from /run/failure.
+Exits: 0; 64 as uid 0; PID 1 takes the container's exit status from /run/failure.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
+from dockerable.container.refuse_root import refuse_root
 from dockerable.supervision.program_events import ProgramEvents
 
 
@@ -84,6 +85,8 @@ class Supervisord(Supervisor):
 
 def main(arguments: list[str]) -> int:
     """Run supervisord with its own arguments until it ends. Returns the exit status."""
+    if status := refuse_root("supervise"):
+        return status
     options = Options()
     options.realize(arguments, doc=__doc__)
     options.first, options.test = True, False

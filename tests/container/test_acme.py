@@ -134,7 +134,7 @@ def test_two_renewals_at_once_harm_nothing(site: TlsStack, pebble: Pebble, comma
         wait_until(lambda: site.processes(command.replace("certbot", "bin/certbot")) >= 2)
         if command.startswith("certificate"):
             wait_until(lambda: len(at_lock(site)) == 2)
-        wait_until(lambda: site.processes("/opt/dockerable/bin/certbot") >= 1)
+        wait_until(lambda: site.processes("from certbot.main import main") >= 1)
     assert [one.wait(60) for one in both] == [0, 0]
     # The program notices a renewal by another process and skips its own; two runs of certbot itself both renew.
     assert pebble.orders() - before == orders
@@ -196,6 +196,35 @@ def test_another_uid_goes_on_with_the_certificate_and_renews_it(site: TlsStack, 
         docker("start", site.name)
     assert wait_until(site.served).serial_number == serial
     site.wait_healthy()
+
+
+ROOTS = """
+for command in 'certificate renew' 'certificate install' certificate 'certbot certificates' \
+    '/opt/dockerable/bin/certbot renew --force-renewal' \
+    /opt/dockerable/bin/supervisord 'manage check' reload 'application --check' init \
+    '/app/dockerable/cmd.sh nginx' '/app/dockerable/cmd.sh prepare_reload' /app/dockerable/cmd.sh; do
+    said=$($command 2>&1) && status=0 || status=$?
+    echo "$status $said"
+done
+"""
+OF_ROOT = ("find", "/run", "/data", "/etc/letsencrypt", "/tmp", "-user", "0", "-newer", "/run/before")
+
+
+def test_root_inside_is_refused_and_leaves_nothing(site: TlsStack, pebble: Pebble) -> None:
+    orders = pebble.orders()
+    site.exec("touch", "/run/before")
+    lines = site.exec("sh", "-c", ROOTS, user="0").splitlines()
+    assert len(lines) == 13
+    assert [line for line in lines if not line.startswith("64 ") or "error: not as uid 0 (remedy: " not in line] == []
+    # What only reads answers root as well.
+    assert site.exec("healthcheck", user="0") == "healthy"
+    assert "ok" in site.exec("certificate", "status", user="0")
+    assert site.exec(*OF_ROOT) == ""
+    assert pebble.orders() == orders
+    # By its path it is the same program as by its name.
+    assert site.exec("/opt/dockerable/bin/certbot", "certificates").count("(VALID") == 1
+    site.certificate("renew")
+    assert pebble.orders() == orders + 1
 
 
 def test_external_account_binding(tmp_path: Path, new_pebble: New, new_stack: New) -> None:

@@ -234,9 +234,11 @@ def test_where_run_cannot_be_written_a_reload_says_so_and_works_later(
     assert site.served() == {(2, 2, "2")}
 
 
-def test_another_uid_is_refused(site: Mounted) -> None:
-    status, told = site.reload("-u", "4242:0")
-    assert (status, "docker exec without -u" in told) == (64, True), told
+@pytest.mark.parametrize(("uid", "reason"), [("4242:0", "another uid than the site's"), ("0", "not as uid 0")])
+def test_another_uid_is_refused(uid: str, reason: str, site: Mounted) -> None:
+    status, told = site.reload("-u", uid)
+    assert (status, reason in told) == (64, True), told
+    assert "remedy: docker exec without -u" in told
 
 
 def test_migrations_that_are_due_are_told_of_and_not_applied(new_stack: NewStack, tmp_path: Path) -> None:

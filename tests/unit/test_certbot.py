@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dockerable.certificates import certbot
-from dockerable.container import places
+from dockerable.container import places, refuse_root
 from tests.support.docker import ROOT
 from tests.support.wait import wait_until
 
@@ -32,7 +32,7 @@ from dockerable.certificates import certbot
 from dockerable.container import places
 place = Path(sys.argv[1])
 places.LETSENCRYPT, places.CERTBOT, places.WEBROOT = place / "letsencrypt", place / "run", place / "webroot"
-certbot.PROGRAM, certbot.KILL_AFTER = str(place / "certbot"), float(sys.argv[2])
+certbot.PROGRAM, certbot.KILL_AFTER = (str(place / "certbot"),), float(sys.argv[2])
 os.geteuid = lambda: 1000
 sys.exit(certbot.main(["renew"]))
 """
@@ -93,7 +93,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setattr(places, "LETSENCRYPT", tmp_path / "letsencrypt")
     monkeypatch.setattr(places, "CERTBOT", tmp_path / "run")
     monkeypatch.setattr(places, "WEBROOT", tmp_path / "webroot")
-    monkeypatch.setattr(certbot, "PROGRAM", str(tmp_path / "certbot"))
+    monkeypatch.setattr(certbot, "PROGRAM", (str(tmp_path / "certbot"),))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     places.LETSENCRYPT.mkdir()
     places.WEBROOT.symlink_to(tmp_path / "webroot in run")
@@ -116,7 +116,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 def test_uid_0_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert certbot.main(["renew"]) == 64
-    assert capsys.readouterr() == ("", "certbot: error: not as uid 0 (remedy: docker exec without -u)\n")
+    assert capsys.readouterr() == ("", f"certbot: error: {refuse_root.MESSAGE}\n")
     assert host.noted("calls") == ""
 
 

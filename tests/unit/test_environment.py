@@ -111,6 +111,7 @@ def executed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -
     """What `manage` becomes: its arguments and variables; empty where it refuses."""
     seen: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(manage, "APP", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
     monkeypatch.setattr(os, "execve", lambda _, words, environ: seen.append((words, environ)))
     before, place = os.umask(0o022), Path.cwd()
     try:

@@ -1,5 +1,6 @@
 """The certificate program: its commands, what they say where, and how they end."""
 
+import errno
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a command of a site with these variables: exit status, stdout, stderr."""
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
 
     def run(*arguments: str, **given: str) -> tuple[int, str, str]:
         site = {"NGINX_SERVER_NAME": " ".join(NAMES), "USE_SSL": "on", "ACME_SERVER": DIRECTORY}
@@ -97,6 +99,18 @@ def test_a_start_installs_a_temporary_certificate_and_says_so_to_the_log_alone(m
         assert place.is_symlink() or place.stat().st_mode & 0o007 == 0
     assert main("install") == (0, "", "")
     assert host.reloads == 1
+
+
+def test_a_start_without_room_in_run_ends_with_the_remedy(
+    main: Any, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(served, "install", full)
+    status, out, err = main("install")
+    assert (status, err) == (73, "")
+    assert out.endswith(f"cannot be written: No space left on device {places.ROOM_IN_RUN}\n")
 
 
 @pytest.mark.parametrize(
