@@ -74,8 +74,9 @@ tell() {
 }
 
 web() {
-    # Blocked signals stay pending, so a stop that arrives before init handles signals is not lost.
-    exec env --block-signal=TERM --block-signal=INT init
+    # Blocked signals stay pending, so one that arrives before init handles it neither ends init nor is lost.
+    # Some engines drop the option no-new-privileges, so it is set here as well, for all that init starts.
+    exec env --block-signal=TERM,INT,QUIT,HUP,USR1,USR2 setpriv --no-new-privs init
 }
 
 start() {

@@ -11,6 +11,7 @@ APP = Path("/app")
 IN_CONTAINER = Path(__file__).is_relative_to(APP)
 SECRETS = Path("/run/secrets")
 
+RUN = Path("/run")
 # The checked values of all variables, for every program that starts later (environment.py).
 ENVIRONMENT = Path("/run/environment")
 # "STATUS REASON": why the container cannot go on, for PID 1's last line.

@@ -1,6 +1,7 @@
 """reload: load the code, settings and nginx templates that are mounted now, without a failed request.
 
 Usage: docker exec CONTAINER reload
+       reload --logged   run by PID 1 at a SIGHUP: its lines go to the log, where the level comes first
 
 First everything is checked as at a start (cmd.sh prepare_reload); if a check fails, what runs stays unchanged. Then
 nginx loads its new configuration, and uWSGI replaces its workers one after the other, each after it has finished its
@@ -25,6 +26,8 @@ from dockerable.container.places import READY, ROOM_IN_RUN, UWSGI_FIFO
 from dockerable.container.refuse_root import refuse_root
 from dockerable.container.uwsgi_statistics import Worker
 
+LOGGED = "--logged"
+ERROR = "error: "
 LOCK = Path("/run/reload.lock")
 # Seconds that uWSGI may take to give its statistics.
 STATISTICS_PATIENCE = 2.0
@@ -50,9 +53,10 @@ class Refused(Exception):
         self.status = status
 
 
-def log(message: str) -> None:
+def log(message: str, level: str = "") -> None:
     """Print one line for the caller, to stderr."""
-    print(f"reload: {message}", file=sys.stderr, flush=True)
+    line = f"{level}reload: {message}" if LOGGED in sys.argv else f"reload: {level}{message}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def lock() -> int:
@@ -197,7 +201,7 @@ def main(_: list[str]) -> int:
         return status
     os.umask(0o007)
     if os.getuid() != Path("/proc/1").stat().st_uid:
-        log("error: called by another uid than the site's (remedy: docker exec without -u)")
+        log("called by another uid than the site's (remedy: docker exec without -u)", ERROR)
         return USAGE
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -206,13 +210,13 @@ def main(_: list[str]) -> int:
         count = take_what_is_mounted()
         os.close(descriptor)
     except Refused as refused:
-        log(f"error: {refused}")
+        log(str(refused), ERROR)
         return refused.status
     except OSError as reason:
-        log(f"error: {reason} {ROOM_IN_RUN}")
+        log(f"{reason} {ROOM_IN_RUN}", ERROR)
         return CANNOT_CREATE
     except KeyboardInterrupt:
-        log("error: ended before all was replaced (remedy: reload again)")
+        log("ended before all was replaced (remedy: reload again)", ERROR)
         return INTERRUPTED
     log(f"{count} workers replaced in {time.monotonic() - began:.1f} s")
     return 0

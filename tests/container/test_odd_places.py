@@ -31,7 +31,10 @@ PLACES = {
     "little of everything": LITTLE,
     "much of everything": MUCH,
     "another uid on a new volume": ["--user", "54321:0"],
+    "the engine's own PID 1": ["--init"],
 }
+# With init as PID 1 and without.
+SIGNALLED = ("another uid on a new volume", "the engine's own PID 1")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +58,11 @@ def test_it_starts_serves_and_stops_there(places: dict[str, Stack], name: str) -
     if name == "little of everything":
         # Each visitor takes a descriptor or two of nginx's.
         assert [stack.get().status_code for _ in range(100)] == [200] * 100
-        # uWSGI asks for more descriptors than there may be, and goes on.
-        stack.allowed.append(r"uwsgi: error: setrlimit\(\)")
+    if name in SIGNALLED:
+        for number in ("USR1", "USR2", "HUP"):
+            docker("kill", "-s", number, stack.name)
+        assert stack.says("cmd: reloading, as SIGHUP asks")
+        assert stack.says(" workers replaced in ")
     assert stack.stop() == 0
     assert stack.last_line() == "cmd: stopped"
     assert stack.trouble() == []

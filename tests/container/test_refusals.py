@@ -263,6 +263,22 @@ REFUSALS = {
         ),
         variables={"DATABASE_URL": "sqlite:///db.sqlite3"},
     ),
+    "root": Refusal(64, ("not as uid 0", "--user 10001:0"), options=("--user", "0"), starts=0),
+    "too few open files": Refusal(
+        78,
+        ("nofile=64 open files are too few, 128 are needed", "ulimits: {nofile: 4096}"),
+        options=("--tmpfs", "/data:mode=2770", "--ulimit", "nofile=64:64"),
+        starts=0,
+    ),
+    "no open file for init": Refusal(
+        70,
+        ("init cannot start: OSError: [Errno 24] Too many open files", "ulimits: {nofile: 4096}"),
+        options=("--ulimit", "nofile=12:12"),
+        starts=0,
+    ),
+    "no second process": Refusal(
+        70, ("init cannot start: ", "a higher --pids-limit"), options=("--pids-limit", "1"), starts=0
+    ),
     "a wrong variable and wrong secrets": Refusal(
         64,
         ("SECRET_KEY in project/settings/prod/secrets.json is empty",),

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.docker import IMAGE, LABEL, docker, run
+from tests.support.docker import IMAGE, LABEL, docker, run, unique
 from tests.support.environments import LOCAL, MODULE, app_with_migration, settings_folder
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
@@ -299,6 +299,60 @@ def test_a_killed_supervisord_ends_the_container_which_says_so(new_stack: NewSta
     assert stack.wait_end() == 70
     assert time.monotonic() - killed < 8
     assert stack.last_line() == "cmd: error: supervisord was killed by signal 9"
+
+
+def first_run(*options: str, script: str = "exec /app/dockerable/cmd.sh") -> tuple[int, str]:
+    """The exit status and all output of a container without the compose files' tmpfs."""
+    done = run("docker", "run", "--rm", "--label", LABEL, *options, IMAGE, "sh", "-c", script, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("user", "form", "words"),
+    [
+        ("54321:0", "text", "Read-only file system: /run/failure (remedy: --tmpfs /run:mode=0770, as in"),
+        ("10001:0", "json", "Read-only file system: /run/failure (remedy: --tmpfs /run:mode=0770, as in"),
+        ("54321:54321", "text", "/run/failure (remedy: --"),
+    ],
+)
+def test_without_a_tmpfs_the_start_ends_in_one_line(user: str, form: str, words: str) -> None:
+    options = ("-e", f"LOG_FORMAT={form}", "--read-only", "--user", user)
+    status, said = first_run(*options)
+    assert (status, said.count("\n")) == (73, 1), said
+    assert f"/run cannot be written by uid {user.partition(':')[0]}" in said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "warned"), [("mode=1777", "1777", True), ("mode=0777,uid=10001", "770", False)]
+)
+def test_a_run_of_everybodys_is_closed_where_it_is_ours_and_warned_of_elsewhere(
+    options: str, mode: str, warned: bool
+) -> None:
+    volume = unique("run")
+    tmpfs = ("type=tmpfs", "device=tmpfs", f"o={options}")
+    docker("volume", "create", "--label", LABEL, *(word for one in tmpfs for word in ("--opt", one)), volume)
+    try:
+        script = "/app/dockerable/cmd.sh; stat -c %a /run"
+        _, said = first_run("--read-only", "--tmpfs", "/tmp", "-v", f"{volume}:/run:nocopy", script=script)
+    finally:
+        docker("volume", "rm", "-f", volume)
+    warning = "cmd: warning: /run may be written by everybody, mode 1777 (remedy: --tmpfs /run:mode=0770, as in"
+    assert (said.count(warning), said.splitlines()[-1]) == (warned, mode), said
+    assert "cmd: error: NGINX_SERVER_NAME is not set" in said
+
+
+# In the place of init.
+SHOW_PRIVILEGES = """
+mkdir /tmp/bin
+printf '#!/bin/sh\ngrep NoNewPrivs: /proc/self/status\n' >/tmp/bin/init
+chmod +x /tmp/bin/init
+PATH=/tmp/bin:$PATH exec /app/dockerable/cmd.sh
+"""
+
+
+def test_an_engine_that_drops_no_new_privileges_is_made_up_for() -> None:
+    assert first_run(script=SHOW_PRIVILEGES) == (0, "NoNewPrivs:\t1\n")
 
 
 def test_before_nginx_has_started_its_health_says_so() -> None:
