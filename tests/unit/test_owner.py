@@ -186,6 +186,7 @@ def test_a_renewal_that_is_asked_for_is_refused_where_another_is_the_owner(
     site = {"NGINX_SERVER_NAME": " ".join(NAMES), "USE_SSL": "on", "ACME_SERVER": DIRECTORY}
     for name, value in {**site, "DJANGO_SETTINGS_MODULE": "project.settings"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with another():
         assert program.main(["renew"]) == 75
     said = f"certificate: error: container web-1 orders and renews in {places.LETSENCRYPT}: ask it there\n"
@@ -216,8 +217,8 @@ def test_what_cron_calls_does_nothing_where_another_is_the_owner(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(certbot, "run", lambda *_: 3)
     with another():
-        assert certbot.run_alone(arguments) == status
+        assert certbot.run_alone(arguments, certbot.FirstSignal()) == status
     expected = f"certbot: {said.format(folder=places.LETSENCRYPT)}\n" if said else ""
     assert capsys.readouterr().err == expected
     # Where nobody is the owner, it is for the time of the command.
-    assert certbot.run_alone(arguments) == 3
+    assert certbot.run_alone(arguments, certbot.FirstSignal()) == 3
