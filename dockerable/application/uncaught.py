@@ -104,7 +104,12 @@ class Unfinished:
             for descriptor in gone:
                 os.close(descriptor)
             self.descriptors = [one for one in self.descriptors if one not in gone]
-            self.descriptors.append(os.dup(uwsgi.connection_fd()))
+            connection = uwsgi.connection_fd()
+            self.descriptors.append(os.dup(connection))
+            # uWSGI shuts the connection down before it closes it, which would be the answer's end. So it gets another
+            # file under that number.
+            with open(os.devnull, "rb") as nothing:
+                os.dup2(nothing.fileno(), connection, inheritable=False)
 
 
 unfinished = Unfinished()

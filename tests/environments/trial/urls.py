@@ -1,14 +1,18 @@
 """Views for tests: they wait, crash, send long answers, or show the request that reached them."""
 
+import gzip
 import hashlib
+import io
 import logging
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 
+from django.core.files import File
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -46,6 +50,28 @@ def body(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"length": len(request.body), "sha256": hashlib.sha256(request.body).hexdigest()})
 
 
+@csrf_exempt
+def refuse(request: HttpRequest, kilobytes: int) -> HttpResponse:
+    """A refusal, of so many kilobytes, that does not read the body, or only its first bytes; the query says how."""
+    # uWSGI takes read(0) for all.
+    if "read" in request.GET:
+        request.read(int(request.GET["read"]))
+    if "streamed" in request.GET:
+        return StreamingHttpResponse((b"x" * 1024 for _ in range(kilobytes)), status=401)
+    return HttpResponse(b"x" * 1024 * kilobytes, status=401)
+
+
+def child(request: HttpRequest) -> StreamingHttpResponse:
+    """A streamed answer while a process that outlives it holds what it inherits: a program, or a copy of the worker."""
+    if request.GET["by"] == "fork":
+        if os.fork() == 0:
+            time.sleep(int(request.GET["seconds"]))
+            os._exit(0)
+    else:
+        os.system(f"sleep {int(request.GET['seconds'])} &")
+    return StreamingHttpResponse([b"answered\n"])
+
+
 def protected(request: HttpRequest) -> HttpResponse:
     """A POST that CSRF protection lets through; its GET sets the cookie."""
     from django.middleware.csrf import get_token
@@ -53,6 +79,7 @@ def protected(request: HttpRequest) -> HttpResponse:
     return HttpResponse(get_token(request))
 
 
+@csrf_exempt
 def slow(request: HttpRequest, seconds: int) -> HttpResponse:
     time.sleep(seconds)
     return HttpResponse(f"slept {seconds} s\n")
@@ -160,6 +187,42 @@ def many_headers(request: HttpRequest, number: int) -> HttpResponse:
     return HttpResponse("whole", headers={f"X-Many-{place}": "x" * 985 for place in range(number)})
 
 
+CONTENT = b"".join(b"%07d\n" % number for number in range(40_000))
+
+
+class Decrypting(io.FileIO):
+    """A file whose content is read as something else than what is on the disk."""
+
+    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+        return bytes(255 - byte for byte in super().read(size))
+
+
+def read_in_part(path: str) -> io.BufferedReader:
+    opened = os.fdopen(os.open(path, os.O_RDONLY), "rb")
+    opened.seek(len(CONTENT) // 2)
+    return opened
+
+
+def file(request: HttpRequest, kind: str) -> FileResponse:
+    """CONTENT as a file of some kind; its last half for `rest`."""
+    path = f"/tmp/content-{os.getpid()}"
+    with gzip.open(path, "wb") if kind == "gzip" else open(path, "wb") as made:
+        made.write(bytes(255 - byte for byte in CONTENT) if kind == "decrypting" else CONTENT)
+    if kind == "gzip":
+        return FileResponse(gzip.open(path))
+    if kind == "decrypting":
+        return FileResponse(Decrypting(path))
+    if kind == "memory":
+        return FileResponse(io.BytesIO(CONTENT))
+    if kind == "pipe":
+        return FileResponse(subprocess.Popen(["cat", path], stdout=subprocess.PIPE).stdout)
+    if kind == "text":
+        return FileResponse(open(path))
+    if kind == "django":
+        return FileResponse(File(open(path, "rb")))
+    return FileResponse(read_in_part(path) if kind == "rest" else open(path, "rb"))
+
+
 def plain(request: HttpRequest) -> HttpResponse:
     """The page of the logging benchmark."""
     return HttpResponse("plain\n", content_type="text/plain")
@@ -188,6 +251,8 @@ urlpatterns = [
     path("show", show),
     path("show/<path:rest>", lambda request, rest: show(request)),
     path("body", body),
+    path("refuse/<int:kilobytes>", refuse),
+    path("child", child),
     path("protected", protected),
     path("slow/<int:seconds>", slow),
     path("large/<int:megabytes>", large),
@@ -200,5 +265,6 @@ urlpatterns = [
     path("download", download),
     path("accelerated", accelerated),
     path("many-headers/<int:number>", many_headers),
+    path("file/<kind>", file),
     *project_urls,
 ]
