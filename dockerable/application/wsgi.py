@@ -16,6 +16,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from dockerable.application import harakiri, unknown_proxy
+from dockerable.application.plain_file import is_plain
 from dockerable.application.request_path import as_sent
 from dockerable.application.uncaught import StartResponse, Streaming, failed
 from dockerable.ops.request_id import request_id
@@ -44,6 +45,8 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ["REQUEST_URI"])
     if "DOCKERABLE_UNKNOWN_PROXY" in environ:
         unknown_proxy.warn_of(environ.pop("DOCKERABLE_UNKNOWN_PROXY"))
+    # The project gets none, since uWSGI's would send every file that has a descriptor by sendfile: plain_file.py.
+    send_by_kernel = environ.pop("wsgi.file_wrapper", None)
     request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
     try:
         answer = project(environ, start_response)
@@ -51,6 +54,12 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     except BaseException:
         return failed(environ, start_response)
     # Not wrapped: answers that are complete already, and files, which uWSGI sends by sendfile only if unwrapped.
-    if isinstance(answer, HttpResponse | list | tuple) or hasattr(answer, "read"):
+    if isinstance(answer, HttpResponse | list | tuple):
         return answer
+    # The file of Django's FileResponse.
+    file = getattr(answer, "file_to_stream", None)
+    if send_by_kernel and file is not None and is_plain(file):
+        # uWSGI closes the file, and Django wants the answer to be closed.
+        file.close = answer.close
+        return send_by_kernel(file, answer.block_size)
     return Streaming(answer, environ, start_response)

@@ -10,6 +10,8 @@ import pytest
 from tests.support.stack import Stack
 
 MEGABYTE = 1 << 20
+# The view's CONTENT.
+CONTENT = b"".join(b"%07d\n" % number for number in range(40_000))
 # The sockets with a path, a connection's or a listening one's, that a running `sleep 20` holds.
 HELD = r"""
 import pathlib, re
@@ -77,3 +79,12 @@ def test_a_program_that_a_view_starts_holds_no_socket_of_ours(site: Stack) -> No
     site.get("/child?by=system&seconds=20")
     held = site.exec("python3", "-c", HELD).split()
     assert set(held) == {"held"}, held
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "decrypting", "memory", "pipe", "django", "text", "rest"])
+def test_a_file_is_sent_as_it_is_read(site: Stack, kind: str) -> None:
+    given = site.get(f"/file/{kind}")
+    expected = CONTENT[len(CONTENT) // 2 :] if kind == "rest" else CONTENT
+    assert given.status_code == 200
+    assert given.content == expected
+    assert given.headers.get("content-length", str(len(expected))) == str(len(expected))
