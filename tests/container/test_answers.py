@@ -1,5 +1,7 @@
 """Answers arrive whole, whatever a view did with the body, with processes and files, and however long it was busy."""
 
+import json
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.support.http import Answer, answer
 from tests.support.stack import Stack
+from tests.support.wait import wait_until
 
 MEGABYTE = 1 << 20
+HARAKIRI = 6  # seconds
 # The view's CONTENT.
 CONTENT = b"".join(b"%07d\n" % number for number in range(40_000))
 # The sockets with a path, a connection's or a listening one's, that a running `sleep 20` holds.
@@ -29,7 +34,8 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
-    stack = Stack.trial({"UWSGI_PROCESSES": "2", "NGINX_CLIENT_MAX_BODY_SIZE": "300m"})
+    variables = {"UWSGI_PROCESSES": "2", "UWSGI_HARAKIRI": str(HARAKIRI), "NGINX_SEND_TIMEOUT": "2"}
+    stack = Stack.trial({**variables, "NGINX_CLIENT_MAX_BODY_SIZE": "300m"})
     stack.allowed = [r"django\.request.*: Unauthorized"]
     return stack
 
@@ -68,6 +74,11 @@ def test_an_answer_arrives_although_200_megabytes_were_not_read(site: Stack) -> 
     assert (given.status_code, len(given.content)) == (401, 1024)
 
 
+def test_a_large_body_waits_for_a_view_that_takes_its_time(site: Stack) -> None:
+    # Longer than NGINX_SEND_TIMEOUT, which is about clients.
+    assert post(site, "/slow/4", 2 * MEGABYTE).text == "slept 4 s\n"
+
+
 @pytest.mark.parametrize("by", ["system", "fork"])
 def test_an_answer_does_not_wait_for_a_process_that_the_view_started(site: Stack, by: str) -> None:
     began = time.monotonic()
@@ -88,3 +99,44 @@ def test_a_file_is_sent_as_it_is_read(site: Stack, kind: str) -> None:
     assert given.status_code == 200
     assert given.content == expected
     assert given.headers.get("content-length", str(len(expected))) == str(len(expected))
+
+
+def test_a_request_that_waited_is_answered_or_was_not_begun(site: Stack) -> None:
+    """Two workers, six requests at once: the last two wait longer for a worker than a request may take."""
+    before = len(site.logs().splitlines())
+    json_wanted = "Accept: application/json\r\n"
+
+    def ask(number: int) -> Answer:
+        return answer(site, f"/slow/4?{number}", headers=json_wanted if number % 2 else "")
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+    assert Counter(one.status for one in answers) == {200: 4, 503: 2}
+    for refused in (one for one in answers if one.status == 503):
+        assert (refused["retry-after"], refused["cache-control"]) == ("3", "no-store")
+        assert b"has waited too long and was not begun." in refused.body
+        assert b"Starting" not in refused.body
+        assert not refused.repeated()
+        if refused["content-type"] == "application/problem+json":
+            assert json.loads(refused.body)["request_id"] == refused["x-request-id"]
+
+    def said() -> str:
+        return "\n".join(site.logs().splitlines()[before:])
+
+    # The access log tells how long it waited.
+    told = re.compile(r"/slow/4\?\d HTTP/1.1\" 503 \d+ \S+ uwsgi (?:[6-9]|\d\d)\.")
+    wait_until(lambda: len(told.findall(said())) == 2, 10)
+    assert "uwsgi: error: " not in said()
+
+
+def test_nothing_is_begun_for_clients_that_have_left(site: Stack) -> None:
+    def leave(_: int) -> None:
+        with site.client(timeout=3) as client, pytest.raises(httpx.ReadTimeout):
+            client.get("/slow/4")
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(leave, range(12)))
+    began = time.monotonic()
+    assert site.get("/show").status_code == 200
+    # At most what two workers had begun; all of it would take 20 s more.
+    assert time.monotonic() - began < 2 * HARAKIRI

@@ -21,7 +21,9 @@ JSON = "Accept: application/json\r\n"
 MADE = r"[0-9a-f]{32}"
 # Reason phrases of RFC 9110, for Python versions with older ones.
 NEW_WORDS = {413: "Content Too Large", 414: "URI Too Long"}
-PATIENCE = 8  # seconds of nginx, harakiri and five more
+HARAKIRI = 3  # seconds
+# Seconds after which nginx gives up: as long as a request may wait, and then take, and ten more.
+PATIENCE = 2 * HARAKIRI + 10
 FROM_INSIDE = """
 import sys, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8080/show", headers={"X-Request-ID": sys.argv[1]})
@@ -50,7 +52,7 @@ REFUSED = [
 def site_stack() -> Stack:
     stack = Stack.trial(
         {
-            "UWSGI_HARAKIRI": str(PATIENCE - 5),
+            "UWSGI_HARAKIRI": str(HARAKIRI),
             "TRUSTED_PROXIES": PROXIES,
             "NGINX_CLIENT_MAX_BODY_SIZE": "50k",
         }
@@ -62,6 +64,8 @@ def site_stack() -> Stack:
         # A health check may be running at that moment.
         r"upstream prematurely closed connection .*GET /dockerable/live|recv\(\) failed .*GET /dockerable/live",
         r"upstream timed out .*(GET|POST) /(show|dockerable/live)",
+        # The watchdog's questions to a uWSGI that hangs.
+        r"write\(\): Broken pipe \[core/stats\.c",
         r"too large body|/data/media/closed.* failed \(13|/data/tmp/nginx/body/.* failed \(13",
     ]
     return stack

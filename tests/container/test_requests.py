@@ -158,7 +158,6 @@ def test_the_others_are_served_while_a_view_is_slow_and_ended(hurried: Stack) ->
             assert time.monotonic() - asked < 3
             time.sleep(0.05)
     assert_ended_and_not_starting(slow.result())
-    # Last of all nginx's own timeout ends the request.
     assert time.monotonic() - began < HARAKIRI + 5 + 3
 
 

@@ -421,7 +421,7 @@ def test_the_assignments_give_a_shell_the_checked_values(tmp_path: Path) -> None
     done = start(tmp_path, "exit 78", NGINX_SERVER_NAME="B.test a.test", TRUSTED_PROXIES="10.0.0.0/8 192.0.2.1")
     command = ["sh", "-euc", 'eval "$1"; env', "sh", done.stdout]
     lines = subprocess.run(command, env={}, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert {"NGINX_SERVER_NAME=b.test a.test", "FIRST_SERVER_NAME=b.test", "NGINX_READ_TIMEOUT=65"} <= set(lines)
+    assert {"NGINX_SERVER_NAME=b.test a.test", "FIRST_SERVER_NAME=b.test", "NGINX_READ_TIMEOUT=130"} <= set(lines)
     assert {"SET_REAL_IP_FROM=set_real_ip_from 10.0.0.0/8;", "set_real_ip_from 192.0.2.1/32;"} <= set(lines)
     # The list for envsubst names each of ours, so that nginx's own survive.
     (templates,) = (line.split("=", 1)[1].split() for line in lines if line.startswith("TEMPLATE_VARIABLES="))

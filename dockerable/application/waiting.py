@@ -1,0 +1,42 @@
+"""Refuses a request that has waited for a worker as long as a request may take, and drops one whose client has left.
+
+uWSGI has no queue of its own: connections wait in the socket's backlog, which a busy worker cannot look at. So the
+worker that takes a request compares the time at which nginx sent it. nginx waits longer than both together may take
+(NGINX_READ_TIMEOUT in container/template_values.py): a client gets an answer or this refusal, not a timeout of nginx.
+"""
+
+import select
+import time
+from typing import Any
+
+from dockerable.application.uncaught import StartResponse
+
+# nginx/error-pages.conf answers 503 there: the application's own page would need the form that the client prefers.
+NOT_BEGUN = "@not_begun"
+# Seconds of waiting from which on it is worth a system call to see whether the client is still there.
+LONG = 1.0
+
+
+def refused(environ: dict[str, Any], patience: float) -> bool:
+    """Whether this request shall not be begun; `patience` is the seconds that it may have waited.
+
+    Takes the time at which nginx sent the request out of `environ`. After a jump of the clock the wait is wrong for the
+    requests that wait at that moment.
+    """
+    waited = time.time() - float(environ.pop("DOCKERABLE_SENT", "inf"))
+    return waited > LONG and (waited > patience or has_left())
+
+
+def has_left() -> bool:
+    """Whether nginx has closed this request's connection, as it does when the client has left."""
+    import uwsgi
+
+    asked = select.poll()
+    asked.register(uwsgi.connection_fd(), 0)
+    return bool(asked.poll(0))
+
+
+def refuse(start_response: StartResponse) -> list[bytes]:
+    """Let nginx answer 503. The status is nginx's, and with a 503 here uWSGI would log the refusal as an error."""
+    start_response("200 OK", [("X-Accel-Redirect", NOT_BEGUN), ("Content-Length", "0")])
+    return [b""]
