@@ -17,7 +17,8 @@ ABOUT_HOST = {
 STAMP = re.compile(
     r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4} - (?=\*{3} |HARAKIRI|chain |\.\.\.|graceful |(?:uWSGI )?worker )"
 )
-# uWSGI's lines about its build, its host, options that uwsgi.ini shows, and the steps of a start, a reload and a stop.
+# uWSGI's lines about its build, its host, options that uwsgi.ini shows, and the steps of a start, a reload and a stop;
+# and its error when the watchdog did not wait for statistics, which the watchdog itself tells of if it lasts.
 SAYS_NOTHING = re.compile(
     r"""\[uWSGI\]\ getting\ INI\ configuration\ from\ /app/dockerable/\S+
     |\*{3}\ Starting\ uWSGI\ [\d.]+\ \(\d+bit\)\ on\ \[.{24}\]\ \*{3}
@@ -48,6 +49,7 @@ SAYS_NOTHING = re.compile(
     |(?:uwsgi_hook_unlink\(\)/)?unlink\(\):\ No\ such\ file\ or\ directory\ \[core/(?:hooks|uwsgi)\.c\ line\ \d+\]
     |VACUUM:\ unix\ socket\ /run/\S+\ (?:\(stats\)\ )?removed\.
     |chain\ next\ victim\ is\ worker\ \d+|chain\ is\ still\ waiting\ for\ worker\ \d+\.\.\.
+    |write\(\):\ Broken\ pipe\ \[core/stats\.c\ line\ \d+\]
     |HARAKIRI\ !!!\ (?:end\ of\ )?worker\ \d+\ status\ !!!|HARAKIRI\ \[core\ \d+\]\ \S+\ -\ .*\ since\ \d+
     |HARAKIRI:\ graceful\ termination\ attempt\ on\ worker\ .*|HARAKIRI\ (?:\(user\)\ )?triggered\ by\ worker\ .*
     |uWSGI\ worker\ \d+\ error:\ the\ master\ disconnected\ from\ this\ worker\.\ Shutting\ down\ the\ worker\.""",

@@ -21,7 +21,7 @@ from dockerable.container.probes import PATIENCE, get
 from dockerable.container.uwsgi_statistics import Worker
 
 EVERY = 5.0  # seconds from one look at the site to the next
-# The least seconds that the watchdog's request may take where uWSGI's statistics have used up PATIENCE.
+# The least seconds that uWSGI's statistics, and then the watchdog's own request, may take in the last look.
 LEAST_PATIENCE = 1.0
 # The least seconds between two looks, however long the first took.
 LEAST_PAUSE = 0.5
@@ -64,10 +64,10 @@ def answers(patience: float) -> bool:
     return False
 
 
-def workers() -> list[Worker] | None:
+def workers(patience: float) -> list[Worker] | None:
     """uWSGI's workers; None if uWSGI does not answer."""
     with contextlib.suppress(OSError, ValueError):
-        return uwsgi_statistics.workers()
+        return uwsgi_statistics.workers(patience=patience)
     return None
 
 
@@ -133,9 +133,10 @@ class Watchdog(threading.Thread):
 
     def look(self, began: float) -> str:
         """Look once and write the verdict. Returns why the site is broken; empty if it is not."""
-        now = workers()
-        patience = max(PATIENCE - (time.monotonic() - began), LEAST_PATIENCE)
-        silent = not self.has_progress(now) and not self.is_answered(now, patience)
+        patience = self.patience()
+        now = workers(patience)
+        left = max(patience - (time.monotonic() - began), LEAST_PATIENCE)
+        silent = not self.has_progress(now) and not self.is_answered(now, left)
         self.silent.look(silent, began)
         if not silent:
             self.has_answered, self.kills_before = True, limits.oom_kills() or 0
@@ -156,6 +157,11 @@ class Watchdog(threading.Thread):
             stuck=lasted,
         )
         return why if 0 < timeout() <= lasted else ""
+
+    def patience(self) -> float:
+        """The seconds that the next look may wait: PATIENCE, or what is left of WATCHDOG_TIMEOUT."""
+        left = timeout() - max(self.silent.seconds, self.unattended.seconds) if timeout() else PATIENCE
+        return min(max(left, LEAST_PATIENCE), PATIENCE)
 
     def has_progress(self, now: list[Worker] | None) -> bool:
         """Whether uWSGI has finished a request, or killed a worker for a slow one, since the last look."""

@@ -47,7 +47,7 @@ def test_each_worker_is_read_by_its_fields(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_watchdog_takes_the_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(json.dumps({"workers": [IDLE, BUSY]}).encode(), tmp_path, monkeypatch):
-        assert watchdog.progress(watchdog.workers() or []) == (12, 3)
+        assert watchdog.progress(watchdog.workers(patience=5) or []) == (12, 3)
 
 
 @pytest.mark.parametrize("answer", [b"", b'{"workers": [{"id"', b"{}", b'{"workers": [{"id": 1}]}', b"[]", b"7"])
@@ -64,4 +64,4 @@ def test_where_nobody_answers_it_is_an_os_error_and_the_watchdog_sees_nothing(
     monkeypatch.setattr(uwsgi_statistics, "UWSGI_STATISTICS", tmp_path / "none")
     with pytest.raises(OSError):
         uwsgi_statistics.workers()
-    assert watchdog.workers() is None
+    assert watchdog.workers(patience=5) is None
