@@ -151,13 +151,19 @@ def test_a_reload_serves_changed_settings_or_says_why_not(ctl: Ctl) -> None:
     assert (stopped.returncode, "prod is not running (remedy: " in stopped.stderr) == (64, True), stopped.stderr
 
 
+def ended(ctl: Ctl) -> tuple[str, int]:
+    """The container's state and exit status, as `docker ps -a` shows them."""
+    state = inspect(ctl.container())["State"]
+    return state["Status"], state["ExitCode"]
+
+
 def test_an_environment_that_is_refused_ends_with_the_containers_status(ctl: Ctl) -> None:
     ctl.add_environment("refused", UWSGI_PROCESSES="abc")
     up = ctl("up", "refused", "--no-build")
     assert (up.returncode, up.stdout) == (64, ""), up.stderr
     assert up.stderr.count("cmd: error: UWSGI_PROCESSES") == 1, "the log of its first start and no more"
     assert up.stderr.splitlines()[-1].startswith("ctl: error: refused ended with status 64")
-    assert inspect(ctl.container())["State"]["Status"] == "exited"
+    assert (state := ended(ctl)) == ("exited", up.returncode), state
 
 
 def test_an_application_that_does_not_load_ends_with_the_containers_status(ctl: Ctl) -> None:
@@ -165,7 +171,7 @@ def test_an_application_that_does_not_load_ends_with_the_containers_status(ctl: 
     up = ctl("up", "broken", "--no-build")
     assert (up.returncode, up.stdout) == (70, ""), up.stderr
     assert "cmd: error: ModuleNotFoundError: No module named 'nonesuch'" in up.stderr
-    assert inspect(ctl.container())["State"]["Status"] == "exited"
+    assert (state := ended(ctl)) == ("exited", up.returncode), state
 
 
 def test_an_environment_that_is_never_healthy_ends_with_75(ctl: Ctl) -> None:
@@ -175,7 +181,7 @@ def test_an_environment_that_is_never_healthy_ends_with_75(ctl: Ctl) -> None:
     assert "ctl: sleepy: the application is starting" in up.stderr
     assert "ctl: error: sleepy is not healthy after 20 s" in up.stderr
     assert "starting application" in up.stderr
-    assert inspect(ctl.container())["State"]["Status"] == "exited"
+    assert (state := ended(ctl)) == ("exited", up.returncode), state
 
 
 def spoil_a_hash(tree: Path) -> None:
