@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.docker import ROOT, run
 
 # The container runs until its first health check, which prints nothing, and has ended after it.
@@ -29,3 +31,29 @@ def test_a_failed_start_shows_a_phase_and_a_traceback_in_lines(tmp_path: Path) -
     assert "ctl: local: starting" in lines
     begin = lines.index("django: error: Traceback:")
     assert lines[begin + 1 : begin + 4] == ['      File "a.py"', "    ValueError", "cmd: error: ended"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Bind for 0.0.0.0:80 failed: port is already allocated",
+        "listen tcp4 127.0.0.1:8000: bind: address already in use",
+    ],
+)
+def test_a_port_that_is_taken_is_the_likely_cause_with_its_remedy(said: str, tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\ncase $* in *' up -d') echo '{said}' >&2; exit 1 ;; esac\n")
+    docker.chmod(0o755)
+    words = ("up", "local", "--no-build")
+    told = run(
+        ROOT / "dockerable/ctl",
+        *words,
+        check=False,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+    )
+    assert told.returncode == 70
+    *_, output, last = told.stderr.splitlines()
+    assert output == said
+    assert (
+        "; likely cause: another program or container has the port (remedy: another HTTP_PORT or HTTPS_PORT in" in last
+    )

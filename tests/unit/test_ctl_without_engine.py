@@ -141,6 +141,31 @@ def test_a_dry_run_prints_the_commands_and_runs_nothing(
     assert {" ".join(call.split()[:3]) for call in called} <= only_asked
 
 
+@pytest.mark.parametrize(
+    ("written", "shell", "built"),
+    [
+        ("IMAGE=shop:7", "", "shop:7"),
+        ("IMAGE=shop:6\n# IMAGE=shop:5\nexport IMAGE = 'shop:7' # ours\r", "", "shop:7"),
+        ('IMAGE="registry.example.com:5000/shop:7"', "", "registry.example.com:5000/shop:7"),
+        ("IMAGE=shop:7", "shop:8", "shop:8"),
+        ("IMAGE=\nBASE_IMAGE=debian:13", "", "dockerable:latest"),
+    ],
+)
+def test_the_image_is_the_shells_else_the_environments(
+    tree: Path, without_docker: dict[str, str], written: str, shell: str, built: str
+) -> None:
+    file = tree / "project/settings/local/.env"
+    before = file.read_text()
+    try:
+        file.write_text(f"{before}{written}\n")
+        told = run(tree / "dockerable/ctl", "--dry-run", "up", "local", env={**without_docker, "IMAGE": shell})
+        other = run(tree / "dockerable/ctl", "--dry-run", "up", "example", env={**without_docker, "IMAGE": shell})
+    finally:
+        file.write_text(before)
+    assert f" -t {built} " in told.stdout
+    assert f" -t {shell or 'dockerable:latest'} " in other.stdout
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash --posix"])
 def test_ctl_runs_under_any_posix_shell(shell: str) -> None:
     if not shutil.which(shell.split()[0]):
