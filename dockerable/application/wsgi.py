@@ -47,7 +47,7 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     if waiting.refused(environ, patience):
         return waiting.refuse(start_response)
     harakiri.begin(environ)
-    environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ["REQUEST_URI"])
+    environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ.get("REQUEST_URI", ""))
     if "DOCKERABLE_UNKNOWN_PROXY" in environ:
         unknown_proxy.warn_of(environ.pop("DOCKERABLE_UNKNOWN_PROXY"))
     # The project gets none, since uWSGI's would send every file that has a descriptor by sendfile: plain_file.py.
