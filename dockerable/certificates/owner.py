@@ -35,7 +35,8 @@ class Owner:
         try:
             opened.append(open_lock(places.LETSENCRYPT))
             fcntl.flock(opened[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_name(opened[0])
+            with suppress(OSError):
+                write_name(opened[0])  # a full disk costs the others the name only
             places.CERTBOT.mkdir(parents=True, exist_ok=True)
             opened.append(open_lock(places.CERTBOT))
             fcntl.flock(opened[1], fcntl.LOCK_EX)

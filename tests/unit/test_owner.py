@@ -149,6 +149,15 @@ def test_where_nothing_can_be_locked_it_orders_and_warns_once(
     assert lines() == [said]
 
 
+def test_a_full_disk_costs_the_name_only(host: Host, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    one = Owner()
+    assert (one.other(), one.problem, len(one.locks)) == ("", "", 2)
+
+
 def test_the_other_serves_what_is_stored_says_so_once_and_takes_over(host: Host, lines: Lines) -> None:
     conf = store()
     before = conf.read_text()
