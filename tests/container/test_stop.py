@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.docker import docker
 from tests.support.http import Answer, answer, connect, parse, read_all
-from tests.support.processes import processes
-from tests.support.stack import Stack
+from tests.support.processes import processes, seconds_of_a_stop
+from tests.support.stack import WORKERS_DIE, Stack
 from tests.support.wait import wait_until
 
 # How many workers of uWSGI are at work, by its own statistics.
@@ -163,6 +163,13 @@ def test_what_is_killed_comes_back_by_itself(site: Stack, kind: str) -> None:
     assert {how for _, how in failed} <= {"502", "503", "ConnectError", "ReadError", "RemoteProtocolError"}
     assert (site.state()["StartedAt"], site.state()["Pid"]) == (state["StartedAt"], state["Pid"])
     assert answer(site, "/static/start/start.css").status == 200
+
+
+def test_a_worker_that_loads_the_application_ends_with_a_uwsgi_that_is_stopped(site: Stack) -> None:
+    site.allowed += [WORKERS_DIE, r"killed by signal 9|GET /dockerable/live|connect\(\) to unix:/run/uwsgi.sock failed"]
+    assert seconds_of_a_stop(site) < 50
+    site.wait_healthy()
+    assert site.get("/show").status_code == 200
 
 
 # The last, since it ends the module's container.

@@ -19,6 +19,33 @@ for status in pathlib.Path("/proc").glob("[0-9]*/status"):
 print(json.dumps(found))
 """
 
+# Kills a worker, sends uWSGI's master a SIGTERM as soon as the successor is there, or so many seconds later, and prints
+# the seconds until the master has ended; after 60 it gives up.
+STOP_WHILE_A_WORKER_STARTS = r"""
+import os, pathlib, signal, subprocess, sys, time
+
+def running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+master = int(subprocess.run(["supervisorctl", "pid", "application"], capture_output=True, text=True).stdout)
+children = pathlib.Path(f"/proc/{master}/task/{master}/children")
+before = set(children.read_text().split())
+os.kill(int(min(before)), signal.SIGKILL)
+while not set(children.read_text().split()) - before:
+    time.sleep(0.005)
+time.sleep(float(sys.argv[1]))
+os.kill(master, signal.SIGTERM)
+began = time.monotonic()
+while running(master) and time.monotonic() < began + 60:
+    time.sleep(0.05)
+print(time.monotonic() - began)
+if running(master):
+    os.kill(master, signal.SIGKILL)
+"""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -39,3 +66,8 @@ def processes(stack: Stack) -> dict[str, set[int]]:
         "uWSGI master": masters,
         "uWSGI worker": {process.pid for process in applications if process.parent in masters},
     }
+
+
+def seconds_of_a_stop(site: Stack, after: float = 0.0) -> float:
+    """How long uWSGI's master takes to end that is stopped so long after it has begun to replace a worker."""
+    return float(site.exec("python3", "-c", STOP_WHILE_A_WORKER_STARTS, str(after)))

@@ -136,10 +136,7 @@ class Stack:
         return json.loads(self.exec("python3", "-c", read))
 
     def stop_application(self) -> None:
-        """Stop uWSGI, once it has replaced dead workers: a worker that is just starting would miss the stop."""
-        # uWSGI's master looks once a second for dead workers.
-        time.sleep(2)
-        wait_until(lambda: all(worker["accepting"] for worker in self.uwsgi()["workers"]))
+        """Stop uWSGI; nginx goes on."""
         self.exec("supervisorctl", "stop", "application")
 
     def client(self, **options: Any) -> httpx.Client:
