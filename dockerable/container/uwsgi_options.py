@@ -23,6 +23,12 @@ TRIAL = ("--ini", "/app/dockerable/uwsgi.ini", "--lazy-apps", "--no-server")
 TRIED = "no-server mode requested. Goodbye."
 # Seconds that either may take; both need a tenth of one.
 PATIENCE = 10.0
+# Options that the image cannot serve with, and why.
+IMPOSSIBLE = {
+    "UWSGI_WORKERS": "would override UWSGI_PROCESSES without a check: set UWSGI_PROCESSES",
+    "UWSGI_DAEMONIZE": "would end what supervisord watches (remedy: take it out)",
+    "UWSGI_DAEMONIZE2": "would end what supervisord watches (remedy: take it out)",
+}
 # Variables that uWSGI sets for itself, found where a process of uWSGI's runs `reload`.
 UWSGI_OWN = {
     f"{PREFIX}{name}"
@@ -40,13 +46,18 @@ UWSGI_OWN = {
 
 
 def check(environ: Mapping[str, str], report: Report) -> None:
-    """Add an error for each variable that is no option, and to `report.unset` those that uWSGI must not see."""
+    """Add an error for each variable that is no option or cannot be served with.
+
+    Adds to `report.unset` those that uWSGI must not see.
+    """
     if not (found := others(environ)):
         return
     options = available()
     for name in found:
         if environ[name] == "":
             report.unset.append(name)
+        elif why := IMPOSSIBLE.get(name.upper()):
+            report.error(USAGE, f"{name} {why}")
         elif name.upper() not in options and injected(name, environ[name]):
             report.unset.append(name)
             report.warnings.append(f"{name} is an orchestrator's address of a service, no option of uWSGI: ignored")

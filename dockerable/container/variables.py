@@ -205,8 +205,8 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             "UWSGI_HARAKIRI",
             integer(1, 3600, "seconds"),
             "60",
-            "How long a request may take. Its worker is then replaced, and the log has URL, request id and stack. Before"
-            " that it may wait for a worker as long.",
+            "How long a request may take. Its worker is then replaced, and the log has URL, request id and stack. "
+            "Before that it may wait for a worker as long.",
         ),
         Variable(
             "UWSGI_RELOAD_ON_RSS",

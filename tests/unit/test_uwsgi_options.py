@@ -56,8 +56,23 @@ def test_what_is_no_option_is_refused_with_the_nearest(name: str, end: str, chec
     assert (report.warnings, report.unset) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("UWSGI_WORKERS", "set UWSGI_PROCESSES"),
+        ("UWSGI_workers", "set UWSGI_PROCESSES"),
+        ("UWSGI_DAEMONIZE", "supervis"),
+    ],
+)
+def test_an_option_that_the_image_cannot_serve_with_is_refused(name: str, why: str, check: Check) -> None:
+    ((status, message),) = check({name: "4"}).errors
+    assert status == 64
+    assert message.startswith(f"{name} would ")
+    assert why in message
+
+
 def test_options_in_any_case_and_others_variables_pass(check: Check) -> None:
-    names = ["UWSGI_MAX_REQUESTS", "UWSGI_cheaper", "UWSGI_WORKERS", "UWSGI_THREADS", "UWSGI_RELOADS", "NGINX_X", "A"]
+    names = ["UWSGI_MAX_REQUESTS", "UWSGI_cheaper", "UWSGI_THREADS", "UWSGI_RELOADS", "NGINX_X", "A"]
     report = check(dict.fromkeys(names, "1"))
     assert (report.errors, report.warnings, report.unset) == ([], [], [])
 
