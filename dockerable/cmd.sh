@@ -74,6 +74,8 @@ tell() {
 }
 
 web() {
+    command -v init >/dev/null ||
+        die 64 "cmd: error: PATH=$PATH lacks $HERE/bin, which it has in the image (remedy: do not set PATH)"
     # Blocked signals stay pending, so one that arrives before init handles it neither ends init nor is lost.
     # Some engines drop the option no-new-privileges, so it is set here as well, for all that init starts.
     exec env --block-signal=TERM,INT,QUIT,HUP,USR1,USR2 setpriv --no-new-privs init

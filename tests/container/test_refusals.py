@@ -264,6 +264,12 @@ REFUSALS = {
         variables={"DATABASE_URL": "sqlite:///db.sqlite3"},
     ),
     "root": Refusal(64, ("not as uid 0", "--user 10001:0"), options=("--user", "0"), starts=0),
+    "a PATH without our programs": Refusal(
+        64,
+        ("PATH=/usr/bin:/bin lacks /app/dockerable/bin", "do not set PATH"),
+        variables={"PATH": "/usr/bin:/bin"},
+        starts=0,
+    ),
     "too few open files": Refusal(
         78,
         ("nofile=64 open files are too few, 128 are needed", "ulimits: {nofile: 4096}"),
