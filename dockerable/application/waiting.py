@@ -1,8 +1,8 @@
-"""Refuses a request that has waited for a worker as long as a request may take, and drops one whose client has left.
+"""Refuses a request that has waited too long for a worker, and drops one whose client has left.
 
 uWSGI has no queue of its own: connections wait in the socket's backlog, which a busy worker cannot look at. So the
 worker that takes a request compares the time at which nginx sent it. nginx waits longer than both together may take
-(NGINX_READ_TIMEOUT in container/template_values.py): a client gets an answer or this refusal, not a timeout of nginx.
+(container/patience.py): a client gets an answer or this refusal, not a timeout of nginx.
 """
 
 import select

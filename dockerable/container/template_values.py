@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from dockerable.container import patience
 from dockerable.container.kinds import is_address
 
 
@@ -27,9 +28,7 @@ def template_values(values: Mapping[str, str]) -> dict[str, str]:
         "TRUSTED_PROXIES_GEO": "\n".join(f"    {proxy} 1;" for proxy in proxies),
         "LIMIT_CONNECTIONS": "# off: " if values["NGINX_LIMIT_CONNECTIONS"] == "0" else "",
         "LIMIT_REQUESTS": "# off: " if values["NGINX_LIMIT_REQUESTS"] == "0" else "",
-        # A request may wait for a worker as long as it may take afterwards (application/waiting.py), and a worker that
-        # harakiri has killed needs up to ten seconds to be replaced.
-        "NGINX_READ_TIMEOUT": str(2 * int(values["UWSGI_HARAKIRI"]) + 10),
+        "NGINX_READ_TIMEOUT": str(patience.of_nginx(int(values["UWSGI_HARAKIRI"]))),
     }
 
 

@@ -206,7 +206,7 @@ TABLE: dict[str, tuple[Variable, ...]] = {
             integer(1, 3600, "seconds"),
             "60",
             "How long a request may take. Its worker is then replaced, and the log has URL, request id and stack. "
-            "Before that it may wait for a worker as long.",
+            "Before that it may wait for a worker as long, 10 seconds at least.",
         ),
         Variable(
             "UWSGI_RELOAD_ON_RSS",

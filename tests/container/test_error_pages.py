@@ -22,8 +22,8 @@ MADE = r"[0-9a-f]{32}"
 # Reason phrases of RFC 9110, for Python versions with older ones.
 NEW_WORDS = {413: "Content Too Large", 414: "URI Too Long"}
 HARAKIRI = 3  # seconds
-# Seconds after which nginx gives up: as long as a request may wait, and then take, and ten more.
-PATIENCE = 2 * HARAKIRI + 10
+# Seconds after which nginx gives up: ten that a request may wait, harakiri, and ten more.
+PATIENCE = 10 + HARAKIRI + 10
 FROM_INSIDE = """
 import sys, urllib.request
 request = urllib.request.Request("http://127.0.0.1:8080/show", headers={"X-Request-ID": sys.argv[1]})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dockerable.application import waiting
+from dockerable.container import patience
 
 PATIENCE = 20.0
 
@@ -37,6 +38,11 @@ def test_a_request_is_refused_after_its_patience_or_once_its_client_has_left(
 
 def test_a_request_that_does_not_say_when_it_was_sent_is_begun() -> None:
     assert not waiting.refused({}, PATIENCE)
+
+
+@pytest.mark.parametrize(("harakiri", "request_s", "nginx_s"), [(1, 10, 21), (10, 10, 30), (20, 20, 50), (60, 60, 130)])
+def test_nginx_waits_longer_than_a_request_may_wait_and_take(harakiri: int, request_s: int, nginx_s: int) -> None:
+    assert (patience.of_a_request(harakiri), patience.of_nginx(harakiri)) == (request_s, nginx_s)
 
 
 def test_the_refusal_is_nginxs() -> None:
