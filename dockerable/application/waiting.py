@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from dockerable.application.uncaught import StartResponse
+from dockerable.container import patience
 
 # nginx/error-pages.conf answers 503 there: the application's own page would need the form that the client prefers.
 NOT_BEGUN = "@not_begun"
@@ -17,14 +18,16 @@ NOT_BEGUN = "@not_begun"
 LONG = 1.0
 
 
-def refused(environ: dict[str, Any], patience: float) -> bool:
-    """Whether this request shall not be begun; `patience` is the seconds that it may have waited.
+def refused(environ: dict[str, Any], harakiri: int) -> bool:
+    """Whether this request shall not be begun; `harakiri` is UWSGI_HARAKIRI.
 
-    Takes the time at which nginx sent the request out of `environ`. After a jump of the clock the wait is wrong for the
-    requests that wait at that moment.
+    Takes the time at which nginx sent the request out of `environ`. A wait that is longer than nginx's own patience is
+    a jump of the clock, since nginx has given up such a request.
     """
     waited = time.time() - float(environ.pop("DOCKERABLE_SENT", "inf"))
-    return waited > LONG and (waited > patience or has_left())
+    if not LONG < waited < patience.of_nginx(harakiri):
+        return False
+    return waited > patience.of_a_request(harakiri) or has_left()
 
 
 def has_left() -> bool:

@@ -19,22 +19,21 @@ from dockerable.application import harakiri, unknown_proxy, waiting
 from dockerable.application.plain_file import is_plain
 from dockerable.application.request_path import as_sent
 from dockerable.application.uncaught import StartResponse, Streaming, failed
-from dockerable.container import patience
 from dockerable.ops.request_id import request_id
 
 project = import_string(settings.WSGI_APPLICATION)
 # Otherwise the first request would load the URLs: so a broken URLconf is found at the start.
 get_resolver().url_patterns  # noqa: B018
-# Seconds that a request may wait for a worker.
-longest_wait = float("inf")
+# UWSGI_HARAKIRI in seconds, within uWSGI.
+deadline = 0
 
 # Outside of uWSGI, when the start only checks the application, this module does not exist.
 with contextlib.suppress(ImportError):
     import uwsgi
 
-    longest_wait = patience.of_a_request(int(os.environ["UWSGI_HARAKIRI"]))
+    deadline = int(os.environ["UWSGI_HARAKIRI"])
     try:
-        harakiri.start(uwsgi, int(os.environ["UWSGI_THREADS"]), float(os.environ["UWSGI_HARAKIRI"]))
+        harakiri.start(uwsgi, int(os.environ["UWSGI_THREADS"]), deadline)
     except OSError as reason:
         # /run is full. The site is served without these records.
         print(f"warning: what workers do is not noted: {reason}", file=sys.stderr, flush=True)
@@ -45,7 +44,7 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     if "DOCKERABLE_LIVE" in environ:
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
         return [b"live\n"]
-    if waiting.refused(environ, longest_wait):
+    if waiting.refused(environ, deadline):
         return waiting.refuse(start_response)
     harakiri.begin(environ)
     environ["PATH_INFO"] = as_sent(environ["PATH_INFO"], environ.get("REQUEST_URI", ""))

@@ -52,7 +52,7 @@ def wait_of(found: dict[str, Any]) -> timedelta:
 
 
 def certbot_runs(stack: TlsStack) -> bool:
-    return stack.processes("/opt/dockerable/bin/certbot") > 0
+    return stack.processes("from certbot.main import main") > 0
 
 
 def kill(stack: TlsStack) -> None:

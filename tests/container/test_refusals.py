@@ -367,8 +367,8 @@ def test_all_errors_are_listed_at_once_and_nothing_is_rendered(new_stack: Callab
     stack = new_stack(Stack(variables, volume="none", command=["sh", "-c", script]))
     stack.allowed = ["^cmd: error: "]
     assert stack.start().wait_end() == 0
-    *errors, status, made = stack.logs().splitlines()
-    assert (status, made) == ("status=64", "log")
+    *errors, status, verdict, made = stack.logs().splitlines()
+    assert (status, verdict, made) == ("status=64", "health.json", "log")
     for words in [*variables, "/app/project/settings/prod does not exist", "/data is on a read-only file system"]:
         assert any(words in line for line in errors), words
     assert all(line.startswith("cmd: error: ") for line in errors)

@@ -38,7 +38,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     authority = self_made(["an authority"], authority=True)
     leaf, key = self_made(list(NAMES), issuer=authority)
-    (folder / "site.pem").write_bytes(pem(leaf))
+    (folder / "site.pem").write_bytes(pem(leaf) + pem(authority[0]))
     (folder / "site.key").write_bytes(key_pem(key))
     (folder / "root.pem").write_bytes(pem(authority[0]))
     folder.chmod(0o755)

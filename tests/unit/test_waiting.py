@@ -8,7 +8,7 @@ import pytest
 from dockerable.application import waiting
 from dockerable.container import patience
 
-PATIENCE = 20.0
+HARAKIRI = 20
 
 
 def request(waited: float) -> dict[str, Any]:
@@ -23,6 +23,9 @@ def request(waited: float) -> dict[str, Any]:
         (15, False, False),
         (15, True, True),
         (21, False, True),
+        # nginx gives up after 50: the clock has jumped.
+        (51, False, False),
+        (15 * 365 * 86400, True, False),
         (-3600, True, False),
     ],
 )
@@ -31,13 +34,13 @@ def test_a_request_is_refused_after_its_patience_or_once_its_client_has_left(
 ) -> None:
     monkeypatch.setattr(waiting, "has_left", lambda: left)
     environ = request(waited)
-    assert waiting.refused(environ, PATIENCE) == refused
+    assert waiting.refused(environ, HARAKIRI) == refused
     # The project sees nothing of it.
     assert environ == {"PATH_INFO": "/"}
 
 
 def test_a_request_that_does_not_say_when_it_was_sent_is_begun() -> None:
-    assert not waiting.refused({}, PATIENCE)
+    assert not waiting.refused({}, HARAKIRI)
 
 
 @pytest.mark.parametrize(("harakiri", "request_s", "nginx_s"), [(1, 10, 21), (10, 10, 30), (20, 20, 50), (60, 60, 130)])
