@@ -1,6 +1,7 @@
 """Request smuggling: a request that two programs could read in two ways is refused, or hides no second request."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -65,41 +66,57 @@ LAST = b"GET /show/last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n
 
 @pytest.fixture(scope="module")
 def site_stack() -> Stack:
-    # The probes of Docker and of PID 1 would count among the requests.
-    stack = Stack.trial({"WATCHDOG_TIMEOUT": "0"}, options=["--no-healthcheck"])
+    stack = Stack.trial()
     stack.allowed = ["client sent invalid chunked body", "too large body", "csrf.*: Forbidden"]
     return stack
 
 
 def handled(site: Stack) -> int:
-    """How many requests have reached uWSGI's workers."""
+    """How many requests uWSGI's workers have finished."""
     return sum(worker["requests"] for worker in site.uwsgi()["workers"])
+
+
+def reached(site: Stack, send: Callable[[], None], expected: int) -> int:
+    """How many requests `send` makes uWSGI's workers finish.
+
+    The fewest of three attempts: PID 1's own request, every five seconds, may come within one.
+    """
+    found: list[int] = []
+    while len(found) < 3 and expected not in found:
+        before = handled(site)
+        send()
+        wait_until(lambda: handled(site) >= before + expected)  # noqa: B023
+        found.append(handled(site) - before)
+    return min(found)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_request_of_two_meanings_is_refused_with_all_that_follows_it(site: Stack, name: str) -> None:
-    before = handled(site)
-    with connect(site) as connection:
-        connection.sendall(REFUSED[name] + HIDDEN)
-        received = read_all(connection)
-    refused = parse(received)
-    assert refused.status in (400, 405, 413, 501, 505)
-    assert f"<small>{refused.status}, request <code>".encode() in refused.body
-    assert received.count(b"HTTP/1.1 ") == 1
-    assert handled(site) == before
+    def send() -> None:
+        with connect(site) as connection:
+            connection.sendall(REFUSED[name] + HIDDEN)
+            received = read_all(connection)
+        refused = parse(received)
+        assert refused.status in (400, 405, 413, 501, 505)
+        assert f"<small>{refused.status}, request <code>".encode() in refused.body
+        assert received.count(b"HTTP/1.1 ") == 1
+
+    assert reached(site, send, 0) == 0
 
 
 @pytest.mark.parametrize("name", READ)
 def test_what_may_be_read_leniently_is_read_once(site: Stack, name: str) -> None:
     request, length = READ[name]
-    before = handled(site)
-    with connect(site) as connection:
-        connection.sendall(request + LAST)
-        received = read_all(connection).decode()
-    assert received.count("HTTP/1.1 200 ") == received.count("HTTP/1.1 ") == 2
-    assert received.index(f'"length": {length}') < received.index('"path": "/show/last"')
-    wait_until(lambda: handled(site) == before + 2)
-    assert "/show/hidden" not in received
+
+    def send() -> None:
+        with connect(site) as connection:
+            connection.sendall(request + LAST)
+            received = read_all(connection).decode()
+        assert received.count("HTTP/1.1 200 ") == received.count("HTTP/1.1 ") == 2
+        assert received.index(f'"length": {length}') < received.index('"path": "/show/last"')
+        assert "/show/hidden" not in received
+
+    assert reached(site, send, 2) == 2
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "PROPFIND", "PATCH", "PURGE", "A-VERY-LONG-METHOD-OF-NO-MEANING"])

@@ -174,6 +174,8 @@ def test_a_worker_that_loads_the_application_ends_with_a_uwsgi_that_is_stopped(s
 
 # The last, since it ends the module's container.
 def test_an_idle_container_stops_at_once(site: Stack) -> None:
+    # A worker that still loads the application would end after that.
+    wait_until(lambda: all(worker["accepting"] for worker in site.uwsgi()["workers"]))
     with site.client() as client:
         # A connection that is kept alive is no request.
         client.get("/show")
