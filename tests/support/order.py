@@ -2,6 +2,7 @@
 
 # The longest first, so that none is left alone at the end.
 LONGEST = (
+    "test_races",
     "test_lineages",
     "test_snapshot",
     "test_acme_faults",
