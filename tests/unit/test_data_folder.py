@@ -7,7 +7,7 @@ import pytest
 from dockerable.container import checks
 from dockerable.container.report import Report
 
-FOLDERS = ("media", "tmp", "tmp/nginx", "tmp/nginx/body", "tmp/nginx/uwsgi")
+FOLDERS = ("media", "private", "tmp", "tmp/nginx", "tmp/nginx/body", "tmp/nginx/uwsgi")
 
 
 def refused(data: Path) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from dockerable.certificates import certbot, owner, program
 from dockerable.certificates.owner import Owner
 from dockerable.container import places
 from tests.support.acme import DIRECTORY
-from tests.support.certificate_host import Host, Lines, log_lines, simulated
+from tests.support.certificate_host import Host, Lines
 from tests.support.certificates import NAMES, lineage
 from tests.support.docker import ROOT
 
@@ -32,17 +32,6 @@ print(repr(one.other()), flush=True)
 time.sleep(60)
 """
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    with simulated(tmp_path, monkeypatch) as made:
-        yield made
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    return log_lines(monkeypatch)
 
 
 @pytest.fixture

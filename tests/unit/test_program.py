@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,22 +19,11 @@ from dockerable.certificates import clock, program, served
 from dockerable.certificates.backoff import Attempts
 from dockerable.container import places
 from tests.support.acme import DIRECTORY
-from tests.support.certificate_host import Host, Lines, log_lines, simulated
+from tests.support.certificate_host import Host, Lines
 from tests.support.certificates import NAMES, lineage, made_up, wanted
 from tests.support.wait import wait_until
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    with simulated(tmp_path, monkeypatch) as made:
-        yield made
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    return log_lines(monkeypatch)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The rounds of the certificate program: what it does when, and that it says each thing once."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,21 +10,10 @@ import pytest
 from dockerable.certificates import backoff, clock, pairs, program, served
 from dockerable.container import nginx, places
 from tests.support.acme import DIRECTORY, pem
-from tests.support.certificate_host import Host, Lines, log_lines, simulated
+from tests.support.certificate_host import Host, Lines
 from tests.support.certificates import NAMES, lineage, made_up, write
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    with simulated(tmp_path, monkeypatch) as made:
-        yield made
-
-
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
-    return log_lines(monkeypatch)
 
 
 def test_the_first_certificate_is_ordered_and_served_with_few_words(host: Host, lines: Lines) -> None:
